@@ -1,0 +1,84 @@
+"""The closed lists of words that rows are written in. Each word has one sentence; the column dictionary quotes it."""
+
+from __future__ import annotations
+
+import enum
+from typing import Self
+
+
+class Word(enum.StrEnum):
+    """A word with its sentence."""
+
+    sentence: str
+
+    def __new__(cls, value: str, sentence: str) -> Self:
+        """Keep the sentence beside the value."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.sentence = sentence
+        return member
+
+
+class Pattern(Word):
+    """What happened on the wire, at one end or in one attempt."""
+
+    THREE_WAY = "three_way", "One side sent a SYN, the other answered SYN-ACK, the first completed with an ACK."
+    SIMULTANEOUS = (
+        "simultaneous",
+        "Both ends sent a SYN before they saw the other's and both answered with a SYN-ACK: the SYNs crossed.",
+    )
+    HALF_SIMULTANEOUS = (
+        "half_simultaneous",
+        "One end had sent a SYN, saw the other's SYN and answered SYN-ACK; its own SYN never arrived, "
+        "and the other end ran an ordinary handshake.",
+    )
+    SPLIT = (
+        "split",
+        "The side that got the SYN answered with a SYN of its own instead of a SYN-ACK (four- or five-way handshake).",
+    )
+    SELF_CONNECT = "self_connect", "One socket connected to itself: source and destination are the same endpoint."
+    REFUSED = "refused", "A RST answered a SYN, and no SYN-ACK was seen before it."
+    RESET_MIDWAY = "reset_midway", "A RST came after a SYN-ACK and before the handshake was complete."
+    ICMP_ENDED = "icmp_ended", "An ICMP error was the last answer, and nothing completed after it."
+    UNANSWERED = "unanswered", "SYNs were sent and nothing came back."
+    TRUNCATED = "truncated", "The record begins or ends inside the handshake."
+
+
+class Outcome(Word):
+    """How an attempt ended, by its cause."""
+
+    ESTABLISHED = "established", "Both ends reached ESTABLISHED."
+    REFUSED = "refused", "A RST answered the SYN of the end that failed first."
+    RESET = "reset", "A RST came after the end that failed first had answered the other's SYN."
+    UNREACHABLE = "unreachable", "An ICMP error ended the end that failed first."
+    TIMED_OUT = "timed_out", "No end got a deciding answer before it gave up."
+    HALF_OPEN = "half_open", "One end reached ESTABLISHED and the other did not."
+    NOT_MEASURED = (
+        "not_measured",
+        "An end could not even start (its port was taken, the lab broke); the cause column says why.",
+    )
+
+
+class Driver(Word):
+    """Who wrote the row."""
+
+    LAB = "lab", "Kernel hosts and NATs in network namespaces of this machine."
+    SIM = "sim", "The machines of this toolkit in virtual time."
+    LIVE = "live", "Raw or kernel sockets on a real path."
+    REPLAY = "replay", "A capture played again."
+
+
+class EndKind(Word):
+    """What made an end of an attempt."""
+
+    KERNEL = "kernel", "A kernel socket: bind, connect at an instant."
+    RAW = "raw", "Crafted segments, the toolkit's handshake table deciding."
+
+
+class UnsolicitedAnswer(Word):
+    """What a NAT does with a SYN that no mapping expects."""
+
+    DROP = "drop", "It says nothing."
+    RST = "rst", "It answers with a RST."
+    ICMP = "icmp", "It answers with ICMP administratively prohibited (type 3, code 13)."
+    STACK = "stack", "It has no rule for it: the box's own TCP answers."
