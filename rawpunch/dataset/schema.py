@@ -189,7 +189,7 @@ def column_dictionary() -> str:
             )
         parts.append("\n".join(lines) + "\n")
     parts.append("## Words\n\nThe closed lists that rows are written in.\n")
-    for word_list in words.Word.__subclasses__():
+    for word_list in (kind for kind in words.Word.__subclasses__() if kind.__module__ == words.__name__):
         lines = [f"### {word_list.__name__}\n\n{_first_paragraph(word_list)}\n", "| word | meaning |", "|---|---|"]
         lines += [f"| `{word.value}` | {_cell(word.sentence)} |" for word in word_list]
         parts.append("\n".join(lines) + "\n")
