@@ -1,0 +1,262 @@
+"""Profiles: how real stacks differ from RFC 9293. Each difference is a row put over the table, with its evidence, or a number.
+
+    rfc9293             the table as it is
+    linux               Linux 6.12 and later
+    linux-before-6.12   Linux up to 6.11; its SYN schedule is that of kernels up to 6.4
+
+Function names in the evidence are those of net/ipv4 in the Linux source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Final
+
+from rawpunch.errors import UnknownName
+from rawpunch.tcp import rules as r
+from rawpunch.tcp.rules import Turn
+from rawpunch.tcp.state import Habits, Offer, Schedule, State
+from rawpunch.tcp.table import OPENING, TABLE, On, Row
+from rawpunch.units import MS, SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """One difference from the table of RFC 9293."""
+
+    at: str
+    """Id of the table's row that it concerns."""
+    row: Row
+    evidence: str
+    """How it is known."""
+    replaces: bool = True
+    """Whether the row takes that row's place, or stands in front of it."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A stack: its name, its numbers, and its differences from the table."""
+
+    name: str
+    habits: Habits
+    overrides: tuple[Override, ...] = ()
+
+    @cached_property
+    def table(self) -> tuple[Row, ...]:
+        """The whole table of this stack.
+
+        Raises:
+            UnknownName: an override names a row that does not exist.
+        """
+        rows = list(TABLE)
+        for override in self.overrides:
+            at = next((index for index, row in enumerate(rows) if row.id == override.at), None)
+            if at is None:
+                raise UnknownName(f"profile {self.name} overrides {override.at!r}, and there is no such row")
+            rows[at : at + override.replaces] = [override.row]
+        return tuple(rows)
+
+    @cached_property
+    def lookup(self) -> Mapping[tuple[State, On], tuple[Row, ...]]:
+        """The rows by state and stimulus, in order."""
+        return {
+            (state, on): tuple(row for row in self.table if state in row.states and row.on is on) for state in State for on in On
+        }
+
+
+def _linux_fatal(turn: Turn) -> bool:
+    """Any ICMP error but source quench, fragmentation needed and packet too big."""
+    error = turn.error
+    if error.quoted.source.is_ipv6:
+        return error.type in {1, 3, 4}
+    return error.type in {11, 12} or (error.type == 3 and error.code != 4)
+
+
+def _doubling(first_ns: int, count: int) -> Schedule:
+    at_ns = tuple(first_ns * (2**number - 1) for number in range(1, count + 2))
+    return Schedule(at_ns[:-1], at_ns[-1])
+
+
+_COMMIT: Final = "Linux commit 23e89e8ee7be (6.12): tcp_validate_incoming passes a crossing SYN-ACK of exactly one octet"
+_STRICT: Final = "tcp_validate_incoming: a SYN in a synchronized state or SYN_RECV gets a challenge ACK"
+
+_ICMP = Override(
+    "icmp-hard",
+    Row(
+        "linux-icmp-opening",
+        OPENING,
+        On.ICMP,
+        (r.quotes_us, _linux_fatal),
+        (r.end_unreachable,),
+        State.CLOSED,
+        "tcp_v4_err, tcp_v6_err: tcp_done_with_error in SYN_SENT and SYN_RECV",
+    ),
+    "tcp_v4_err: while connecting every error with an errno ends the socket, port and protocol unreachable and time exceeded "
+    "included; afterwards it is a soft error (sk_err_soft). Measured on 6.18: administratively prohibited gives EHOSTUNREACH",
+)
+_AGAIN_LISTEN = Override(
+    "received-syn-again",
+    Row(
+        "linux-received-syn-again-from-listen",
+        (State.SYN_RECEIVED,),
+        On.SEGMENT,
+        (r.syn, r.no_ack, r.at_irs, r.from_listen),
+        (r.send_syn_ack,),
+        None,
+        "tcp_check_req: a pure retransmitted SYN is answered by the SYN-ACK again",
+    ),
+    "tcp_check_req, for request sockets (those that came from LISTEN)",
+    replaces=False,
+)
+_AGAIN = Override(
+    "received-syn-again",
+    Row(
+        "linux-received-syn-again",
+        (State.SYN_RECEIVED,),
+        On.SEGMENT,
+        (r.syn, r.no_ack, r.at_irs),
+        (r.challenge,),
+        None,
+        "RFC 5961, 4.2",
+    ),
+    f"{_STRICT}; the SYN-ACK is repeated by its timer only",
+)
+_MORE = Override(
+    "received-crossing-syn-ack-and-more",
+    Row(
+        "linux-received-crossing-syn-ack-and-more",
+        (State.SYN_RECEIVED,),
+        On.SEGMENT,
+        (r.syn, r.at_irs, r.acks_syn, r.more_than_syn),
+        (r.challenge,),
+        None,
+        "RFC 5961, 4.2",
+    ),
+    f"{_STRICT}; the exception for crossing SYN-ACKs wants SEG.SEQ + 1 = SEG.END",
+)
+_CROSSING = Override(
+    "received-crossing-syn-ack",
+    Row(
+        "linux-received-crossing-syn-ack",
+        (State.SYN_RECEIVED,),
+        On.SEGMENT,
+        (r.syn, r.at_irs, r.acks_syn),
+        (r.take_ack, r.send_ack_with_dsack, r.establish),
+        State.ESTABLISHED,
+        "RFC 9293, 3.5, figure 7; RFC 2883",
+    ),
+    f"{_COMMIT}; tcp_data_queue then takes the SYN for a retransmission and reports it by DSACK. Measured on 6.18: SYN x 2, "
+    "SYN-ACK x 2, ACK with a DSACK block x 2, and dsack_dups = 1 in TCP_INFO at both ends",
+)
+_NO_CROSSING = Override(
+    "received-crossing-syn-ack",
+    Row(
+        "linux-old-received-crossing-syn-ack",
+        (State.SYN_RECEIVED,),
+        On.SEGMENT,
+        (r.syn, r.at_irs, r.acks_syn),
+        (r.challenge,),
+        None,
+        "RFC 5961, 4.2",
+    ),
+    "before commit 23e89e8ee7be the crossing SYN-ACK is dropped with a challenge ACK, and the peer's challenge ACK completes "
+    "the opening",
+)
+_LISTEN_FIN = Override(
+    "listen-syn",
+    Row(
+        "linux-listen-syn-fin",
+        (State.LISTEN,),
+        On.SEGMENT,
+        (r.syn, r.fin),
+        (),
+        None,
+        "tcp_rcv_state_process: a SYN with FIN is discarded in LISTEN",
+    ),
+    "tcp_rcv_state_process, case TCP_LISTEN",
+    replaces=False,
+)
+_HASTE = Override(
+    "sent-bad-ack",
+    Row(
+        "linux-sent-bad-ack",
+        (State.SYN_SENT,),
+        On.SEGMENT,
+        (r.ack_of_nothing_sent,),
+        (r.answer_rst, r.hasten_retransmission),
+        None,
+        "RFC 9293, 3.10.7.3, first",
+    ),
+    "tcp_rcv_synsent_state_process: the RST may have cleared the peer's old connection, so the SYN is sent again after "
+    "TCP_TIMEOUT_MIN (two jiffies, 8 ms at 250 Hz), unless it was retransmitted before (Linux 5.7)",
+)
+_PATIENT_LISTENER = Override(
+    "timed-out",
+    Row(
+        "linux-request-timed-out",
+        (State.SYN_RECEIVED,),
+        On.TIMER,
+        (r.expired, r.from_listen, r.patient),
+        (r.back_to_listen,),
+        State.LISTEN,
+        "reqsk_timer_handler: the request goes, the listener stays",
+    ),
+    "reqsk_timer_handler in inet_connection_sock.c",
+    replaces=False,
+)
+
+_SECONDS_LINEAR: Final = (1, 2, 3, 4, 5, 7, 11, 19, 35, 67)
+
+RFC9293: Final = Profile(
+    "rfc9293",
+    Habits(
+        offer=Offer(),
+        window=65_535,
+        syn=_doubling(SECOND, 7),  # RFC 6298, 2.1 (1 s), 5.5 (double); RFC 9293, 3.8.3: at least 3 minutes for a SYN (MUST-23)
+        syn_ack=_doubling(SECOND, 7),
+        fin=_doubling(SECOND, 7),
+        time_wait_ns=240 * SECOND,  # 2 MSL, with the MSL of 2 minutes of RFC 9293, 3.4.2
+        challenge_gap_ns=500 * MS,
+    ),
+)
+"""The table as it is. The numbers that the RFC leaves open are Linux's."""
+
+LINUX: Final = Profile(
+    "linux",
+    Habits(
+        offer=Offer(),
+        window=64_240,
+        # tcp_syn_linear_timeouts 4, tcp_syn_retries 6 (ip-sysctl: the last one after 67 s, end after 131 s); measured to 7 s
+        syn=Schedule(tuple(second * SECOND for second in _SECONDS_LINEAR), 131 * SECOND),
+        syn_ack=_doubling(SECOND, 5),  # tcp_synack_retries 5
+        fin=_doubling(SECOND, 8),  # tcp_orphan_retries 0 means 8; the kernel begins at the measured RTO, which is not known here
+        time_wait_ns=60 * SECOND,  # TCP_TIMEWAIT_LEN
+        challenge_gap_ns=500 * MS,  # tcp_invalid_ratelimit
+    ),
+    (_LISTEN_FIN, _HASTE, _AGAIN_LISTEN, _AGAIN, _MORE, _CROSSING, _ICMP, _PATIENT_LISTENER),
+)
+"""Linux 6.12 and later."""
+
+LINUX_BEFORE_6_12: Final = Profile(
+    "linux-before-6.12",
+    replace(LINUX.habits, syn=_doubling(SECOND, 6)),  # tcp_syn_retries 6; kernels 6.5 to 6.11 have the linear schedule already
+    (_LISTEN_FIN, _HASTE, _AGAIN_LISTEN, _AGAIN, _MORE, _NO_CROSSING, _ICMP, _PATIENT_LISTENER),
+)
+"""Linux up to 6.11."""
+
+PROFILES: Final[Mapping[str, Profile]] = {profile.name: profile for profile in (RFC9293, LINUX, LINUX_BEFORE_6_12)}
+"""Name -> profile."""
+
+
+def profile(name: str) -> Profile:
+    """The profile of that name.
+
+    Raises:
+        UnknownName: there is none.
+    """
+    try:
+        return PROFILES[name]
+    except KeyError:
+        raise UnknownName(f"there is no TCP profile {name!r}", todo=f"one of {', '.join(PROFILES)}") from None
