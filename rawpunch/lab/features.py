@@ -1,0 +1,129 @@
+"""What this machine can do for the lab, found out by trying it in a child process's own namespaces."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+from rawpunch.errors import MachineCannot, RawpunchError
+from rawpunch.lab.namespaces import become_root_inside, new_network
+
+_QUEUE = "-i lo -o lo -j NFQUEUE --queue-num 0"
+_NFT_QUEUE = "table ip t {\n chain c {\n type filter hook forward priority mangle\n queue num 0\n }\n}\n"
+
+
+def _tried(attempt: Callable[[], None]) -> str:
+    """Run something in a child process; "" if it went well, else the reason it gave."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        said = ""
+        try:
+            attempt()
+        except (OSError, RawpunchError, subprocess.SubprocessError) as error:
+            said = (error.why or error.what) if isinstance(error, RawpunchError) else str(error)
+        os.write(writer, said.encode()[:4000])
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        answer = pipe.read().decode()
+    _, status = os.waitpid(child, 0)
+    return answer if status == 0 else answer or "the trial process died"
+
+
+def _packet_socket_in_new_network() -> None:
+    new_network()
+    socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0).close()
+
+
+def _rootless_network() -> None:
+    become_root_inside()
+    _packet_socket_in_new_network()
+
+
+@cache
+def user_namespaces() -> str:
+    """Whether this user can make user and network namespaces with power in them: "" if so, else the reason why not."""
+    return _tried(_rootless_network)
+
+
+@cache
+def root_namespaces() -> str:
+    """Whether this process can make network namespaces as it is: "" if so, else the reason why not."""
+    return _tried(_packet_socket_in_new_network)
+
+
+def choose_rootless() -> bool:
+    """Whether the lab runs rootless: it does wherever the system allows, and as root otherwise.
+
+    Raises:
+        MachineCannot: neither works.
+    """
+    if not user_namespaces():
+        return True
+    if not root_namespaces():
+        return False
+    raise MachineCannot(
+        "this machine does not let this user make network namespaces",
+        why=f"as this user: {user_namespaces()}; as root: {root_namespaces()}",
+        todo="allow user namespaces (rawpunch doctor says how), or run as root",
+    )
+
+
+def in_scratch_network(command: list[str], text: str | None = None) -> str:
+    """Run a command in a scratch network namespace of its own: "" if it succeeds, else what it said."""
+
+    def attempt() -> None:
+        if not user_namespaces():
+            become_root_inside()
+        new_network()
+        done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=10, check=False)
+        if done.returncode:
+            raise MachineCannot((done.stderr or done.stdout).strip() or f"exit status {done.returncode}")
+
+    return _tried(attempt)
+
+
+def tool(name: str) -> str | None:
+    """The path of a program, also looking where Debian hides administrators' tools from ordinary users."""
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin:/usr/local/sbin")
+
+
+@cache
+def delay_ways() -> dict[str, str]:
+    """The ways to delay packets, best first: name -> "" if it works here, else why not.
+
+    `netem` is the kernel's own; `nft-queue` and `iptables-queue` hand packets to a NetfilterQueue delay line.
+    """
+    ways = {"netem": "tc is missing", "nft-queue": "nft is missing", "iptables-queue": "iptables is missing"}
+    if tc := tool("tc"):
+        ways["netem"] = in_scratch_network([tc, "qdisc", "add", "dev", "lo", "root", "netem", "delay", "1ms"])
+    if nft := tool("nft"):
+        ways["nft-queue"] = in_scratch_network([nft, "-f", "-"], _NFT_QUEUE)
+    if iptables := tool("iptables"):
+        ways["iptables-queue"] = in_scratch_network([iptables, "-t", "mangle", "-A", "FORWARD", *_QUEUE.split()])
+    return ways
+
+
+def choose_delay_way() -> str:
+    """The first way of `delay_ways` that works.
+
+    Raises:
+        MachineCannot: none does.
+    """
+    for name, reason in delay_ways().items():
+        if not reason:
+            return name
+    reasons = "; ".join(f"{name}: {reason}" for name, reason in delay_ways().items())
+    raise MachineCannot("this kernel has no way to delay packets", why=reasons, todo="install iptables, or a kernel with netem")
+
+
+def kernel_release() -> str:
+    """The kernel's release string."""
+    return Path("/proc/sys/kernel/osrelease").read_text(encoding="ascii").strip()

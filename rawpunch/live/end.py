@@ -1,0 +1,80 @@
+"""What a live end is, whoever makes it, and what it reports."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from rawpunch.machine import Ending
+from rawpunch.wire.endpoint import Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One end of an attempt, as it is to be done."""
+
+    attempt: str
+    kind: str
+    """kernel or raw."""
+    local: Endpoint
+    remote: Endpoint
+    at_ns: int
+    """Instant of the first SYN."""
+    give_up_ns: int
+    """Instant at which an end without an answer gives up."""
+    iss: int
+    """Initial sequence number of a raw end; the kernel chooses its own."""
+    profile: str
+    """Whose handshake table a raw end follows."""
+
+    def to_message(self) -> dict[str, Any]:
+        """As a JSON-able message."""
+        return asdict(self) | {"local": str(self.local), "remote": str(self.remote)}
+
+    @classmethod
+    def from_message(cls, message: dict[str, Any]) -> Order:
+        """The order in a message."""
+        return cls(**message | {"local": Endpoint.parse(message["local"]), "remote": Endpoint.parse(message["remote"])})
+
+
+@dataclass(slots=True)
+class Report:
+    """What an end knows of its attempt."""
+
+    attempt: str
+    ending: str = ""
+    """A word of `machine.Ending`; empty while it is open, and for ever when it could not start."""
+    at_ns: int | None = None
+    """When the end's program knew."""
+    cause: str = ""
+    transitions: list[dict[str, Any]] = field(default_factory=list)
+    evidence: dict[str, int] = field(default_factory=dict)
+    """Fields of TCP_INFO, for a kernel end."""
+
+    def conclude(self, ending: Ending, at_ns: int, cause: str = "") -> None:
+        """Note how the opening ended; only the first conclusion counts."""
+        if not self.ending:
+            self.ending, self.at_ns, self.cause = ending.value, at_ns, cause
+
+
+class End(Protocol):
+    """One end of one attempt on this host."""
+
+    order: Order
+    report: Report
+
+    def launch(self, at_ns: int) -> None:
+        """Send the first SYN; called at its instant."""
+
+    @property
+    def deadline(self) -> int | None:
+        """When to call `wake`, in ns."""
+
+    def wake(self, now: int) -> None:
+        """The deadline has come."""
+
+    def finish(self, now: int) -> None:
+        """Gather the evidence and close, resetting what is open."""
+
+    def release(self) -> None:
+        """Give back what was still held after `finish` (the guard of a raw end)."""

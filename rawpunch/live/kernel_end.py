@@ -1,0 +1,103 @@
+"""The kernel end: an ordinary socket, bound, connected at an instant, with the kernel's own evidence."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from typing import Final
+
+from rawpunch.clock import now_ns
+from rawpunch.errors import UsageError
+from rawpunch.live.end import Order, Report
+from rawpunch.live.sockets import TcpInfo
+from rawpunch.machine import Ending
+
+_ENDINGS: Final = {
+    errno.ECONNREFUSED: Ending.REFUSED,
+    errno.ECONNRESET: Ending.RESET,
+    errno.EPIPE: Ending.RESET,
+    errno.EHOSTUNREACH: Ending.UNREACHABLE,
+    errno.ENETUNREACH: Ending.UNREACHABLE,
+    errno.ENOPROTOOPT: Ending.UNREACHABLE,
+    errno.EACCES: Ending.UNREACHABLE,
+    errno.EPROTO: Ending.UNREACHABLE,
+    errno.ETIMEDOUT: Ending.TIMED_OUT,
+}
+_CLOSE_BY_RST: Final = struct.pack("ii", 1, 0)
+
+
+class KernelEnd:
+    """A kernel socket that connects at its instant.
+
+    Raises:
+        UsageError: the local endpoint cannot be bound.
+    """
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
+        self.report = Report(order.attempt)
+        self._sock = socket.socket(socket.AF_INET6 if order.local.is_ipv6 else socket.AF_INET, socket.SOCK_STREAM)
+        self._sock.setblocking(False)
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # a close by RST leaves no TIME-WAIT behind, and so nothing for the next attempt to stumble over
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _CLOSE_BY_RST)
+        self._remote = (order.remote.address, order.remote.port)
+        try:
+            self._sock.bind((order.local.address, order.local.port))
+        except OSError as error:
+            self._sock.close()
+            raise UsageError(f"cannot bind {order.local}", why=str(error), todo="choose another local port") from error
+
+    def fileno(self) -> int:
+        """The socket's descriptor; writable when the kernel has decided."""
+        return self._sock.fileno()
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the socket is to be watched."""
+        return not self.report.ending
+
+    @property
+    def deadline(self) -> int | None:
+        """When it gives up."""
+        return self.order.give_up_ns if self.undecided else None
+
+    def launch(self, at_ns: int) -> None:  # noqa: ARG002  the kernel stamps its own segments
+        """Call connect(); the SYN leaves inside the call."""
+        number = self._sock.connect_ex(self._remote)
+        if number in (0, *_ENDINGS):
+            self._decided(number, now_ns())
+        elif number != errno.EINPROGRESS:
+            why = f"{errno.errorcode.get(number, number)}: {os.strerror(number)}"
+            raise UsageError(f"cannot connect from {self.order.local}", why=why, todo="choose another local port")
+
+    def ready(self, now: int) -> None:
+        """The socket has become writable: read what the kernel decided."""
+        self._decided(self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), now)
+
+    def _decided(self, number: int, now: int) -> None:
+        if number == 0:
+            self.report.conclude(Ending.ESTABLISHED, now)
+        else:
+            name = errno.errorcode.get(number, str(number))
+            self.report.conclude(_ENDINGS.get(number, Ending.UNREACHABLE), now, f"{name}: {os.strerror(number)}")
+
+    def wake(self, now: int) -> None:
+        """Give up."""
+        self.report.conclude(Ending.TIMED_OUT, now, "no answer before the attempt was given up")
+
+    def finish(self, now: int) -> None:  # noqa: ARG002  the kernel closes by its own clock
+        """Read TCP_INFO and close."""
+        info = TcpInfo.of(self._sock)
+        self.report.evidence = {
+            "rtt_ns": info.rtt_ns,
+            "segs_out": info.segs_out,
+            "segs_in": info.segs_in,
+            "dsack_dups": info.dsack_dups,
+        }
+        self._sock.close()
+
+    def release(self) -> None:
+        """Nothing is held after the close."""

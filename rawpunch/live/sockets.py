@@ -1,0 +1,82 @@
+"""The sockets a raw end sends and receives with, and the kernel's evidence about its own ones."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from rawpunch.errors import MachineCannot
+
+_ETH_P_IP: Final = 0x0800
+_SOL_PACKET: Final = 263
+_PACKET_IGNORE_OUTGOING: Final = 23
+_OCTETS: Final = 65_536
+_TCP_INFO_OCTETS: Final = 232
+
+
+class RawPort:
+    """Whole IPv4 packets in and out of the calling thread's network namespace.
+
+    Raises:
+        MachineCannot: no right to open raw sockets.
+    """
+
+    def __init__(self) -> None:
+        try:
+            self._out = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+            self._in = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, socket.htons(_ETH_P_IP))
+        except OSError as error:
+            raise MachineCannot("cannot open raw sockets", why=str(error), todo="rawpunch doctor") from error
+        self._in.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
+
+    def fileno(self) -> int:
+        """The receiving socket's descriptor."""
+        return self._in.fileno()
+
+    def send(self, packet: bytes, address: str) -> None:
+        """Put the ready bytes of an IP packet on the wire.
+
+        Raises:
+            OSError: the kernel has no route, or refuses.
+        """
+        self._out.sendto(packet, (address, 0))
+
+    def receive(self) -> Iterator[bytes]:
+        """The packets that have come since the last call."""
+        while True:
+            try:
+                yield self._in.recv(_OCTETS)
+            except BlockingIOError:
+                return
+
+    def close(self) -> None:
+        """Close both sockets."""
+        self._out.close()
+        self._in.close()
+
+
+@dataclass(frozen=True, slots=True)
+class TcpInfo:
+    """What the kernel says of one of its TCP sockets (struct tcp_info, linux/tcp.h)."""
+
+    state: int
+    retransmissions: int
+    """tcpi_total_retrans."""
+    rtt_ns: int
+    """tcpi_rtt, sampled from the SYN-ACK during an opening."""
+    segs_out: int
+    segs_in: int
+    dsack_dups: int
+
+    @classmethod
+    def of(cls, sock: socket.socket) -> TcpInfo:
+        """Ask the kernel about a socket; fields that an old kernel does not have are zero."""
+        raw = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_OCTETS).ljust(_TCP_INFO_OCTETS, b"\0")
+        (rtt_us,) = struct.unpack_from("I", raw, 68)
+        (total_retrans,) = struct.unpack_from("I", raw, 100)
+        segs_out, segs_in = struct.unpack_from("II", raw, 136)
+        (dsack_dups,) = struct.unpack_from("I", raw, 216)
+        return cls(raw[0], total_retrans, rtt_us * 1000, segs_out, segs_in, dsack_dups)

@@ -1,0 +1,181 @@
+"""The live loop of one host: launches ends at their instants, feeds them packets and deadlines, tells its owner what they
+report.
+
+One thread, one select. Between launches it sleeps; from half a millisecond before a launch it spins, still answering packets
+until shortly before the instant.
+"""
+
+from __future__ import annotations
+
+import gc
+import heapq
+import itertools
+import select
+import socket
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Final
+
+from rawpunch.channel import Channel, Message
+from rawpunch.clock import SPIN_NS, now_ns, spin_until
+from rawpunch.errors import Malformed, RawpunchError
+from rawpunch.live.end import Order
+from rawpunch.live.kernel_end import KernelEnd
+from rawpunch.live.raw_end import RawEnd
+from rawpunch.live.sockets import RawPort
+from rawpunch.units import MS, SECOND, US
+from rawpunch.wire.codec import decode
+from rawpunch.wire.endpoint import Endpoint
+from rawpunch.wire.segment import Segment
+
+_DEAF_NS: Final = 80 * US
+"""From here to a launch nothing else is done."""
+_WARM_NS: Final = 200 * US
+"""When to touch the network's code before a launch, so that it is in the caches."""
+_HOLD_NS: Final = 300 * MS
+"""How long a guard stays after its attempt: until the other end's last packets have come."""
+
+
+class Worker:
+    """All ends of one host."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.port = RawPort()
+        self.launches: list[tuple[int, int, KernelEnd | RawEnd]] = []
+        self.ends: dict[str, KernelEnd | RawEnd] = {}
+        self.raw_by_local: dict[Endpoint, RawEnd] = {}
+        self.held: list[tuple[int, int, KernelEnd | RawEnd]] = []
+        self._order = itertools.count()
+        self._warm = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+
+    # --- the loop ---
+
+    def run(self) -> None:
+        """Serve until the channel closes."""
+        while True:
+            if self.launches and self.launches[0][0] - now_ns() <= SPIN_NS:
+                self._launch()
+                continue
+            watched = {end.fileno(): end for end in self.ends.values() if isinstance(end, KernelEnd) and self._waiting(end)}
+            rest = min(self._deadlines()) - now_ns()
+            own = [self.channel.fileno(), self.port.fileno()]
+            readable, writable, _ = select.select(own, list(watched), [], max(rest, 0) / 1e9)
+            now = now_ns()
+            for descriptor in writable:
+                end = watched[descriptor]
+                self._after(end, end.ready, now)
+            if self.port.fileno() in readable:
+                self._receive()
+            if self.channel.fileno() in readable:
+                try:
+                    message, _ = self.channel.receive()
+                except RawpunchError:
+                    return
+                self._obey(message)
+            self._expire()
+
+    def _deadlines(self) -> Iterator[int]:
+        yield now_ns() + SECOND
+        if self.launches:
+            yield self.launches[0][0] - SPIN_NS
+        if self.held:
+            yield self.held[0][0]
+        for end in self.ends.values():
+            if end.deadline is not None:
+                yield end.deadline
+
+    def _waiting(self, end: KernelEnd) -> bool:
+        return end.undecided and not any(end is waiting for _, _, waiting in self.launches)
+
+    def _launch(self) -> None:
+        at_ns, _, end = heapq.heappop(self.launches)
+        warmed = False
+        while (rest := at_ns - now_ns()) > _DEAF_NS:
+            self._receive()
+            if rest < _WARM_NS and not warmed:
+                warmed = True
+                self._warm.sendto(b"", ("127.0.0.1", 9))
+        spin_until(at_ns)
+        self._after(end, end.launch, at_ns)
+
+    def _receive(self) -> None:
+        for data in self.port.receive():
+            try:
+                packet = decode(data)
+            except Malformed:
+                continue  # other traffic of the host
+            local = packet.destination if isinstance(packet, Segment) else packet.quoted.source
+            end = self.raw_by_local.get(local)
+            if end is not None:
+                self._after(end, partial(end.arrived, packet), now_ns())
+
+    def _expire(self) -> None:
+        now = now_ns()
+        for end in list(self.ends.values()):
+            if end.deadline is not None and end.deadline <= now:
+                self._after(end, end.wake, now)
+        while self.held and self.held[0][0] <= now:
+            _, _, end = heapq.heappop(self.held)
+            end.release()
+            self.raw_by_local.pop(end.order.local, None)
+
+    def _after(self, end: KernelEnd | RawEnd, action: Callable[[int], None], now: int) -> None:
+        """Let an end do something, and tell the owner if that concluded it."""
+        undecided = end.undecided
+        try:
+            action(now)
+        except (RawpunchError, OSError) as error:
+            self._not_measured(end.order.attempt, error)
+            self._forget(end)
+            return
+        if undecided and not end.undecided:
+            report = end.report
+            self.channel.send({"attempt": report.attempt, "ending": report.ending, "at_ns": report.at_ns, "cause": report.cause})
+
+    # --- what the owner can say ---
+
+    def _obey(self, message: Message) -> None:
+        if "finish" in message:
+            self._finish(message["finish"])
+            return
+        order = Order.from_message(message["order"])
+        try:
+            end = KernelEnd(order) if order.kind == "kernel" else RawEnd(order, self.port)
+        except RawpunchError as error:
+            self._not_measured(order.attempt, error)
+            return
+        self.ends[order.attempt] = end
+        if isinstance(end, RawEnd):
+            self.raw_by_local[order.local] = end
+        heapq.heappush(self.launches, (order.at_ns, next(self._order), end))
+
+    def _finish(self, attempt: str) -> None:
+        end = self.ends.pop(attempt, None)
+        if end is None:
+            self.channel.send({"attempt": attempt, "finished": True, "transitions": [], "evidence": {}})
+            return
+        end.finish(now_ns())
+        report = end.report
+        self.channel.send({"attempt": attempt, "finished": True, "transitions": report.transitions, "evidence": report.evidence})
+        heapq.heappush(self.held, (now_ns() + _HOLD_NS, next(self._order), end))
+        if not self.launches:
+            gc.collect(0)
+
+    def _not_measured(self, attempt: str, error: Exception) -> None:
+        cause = f"{error.what} ({error.why})" if isinstance(error, RawpunchError) else str(error)
+        self.channel.send({"attempt": attempt, "ending": "", "at_ns": None, "cause": cause})
+
+    def _forget(self, end: KernelEnd | RawEnd) -> None:
+        self.ends.pop(end.order.attempt, None)
+        self.raw_by_local.pop(end.order.local, None)
+        end.release()
+
+
+def serve(channel: Channel) -> None:
+    """Entry of a host's worker process, inside the host's network namespace."""
+    worker = Worker(channel)
+    gc.freeze()
+    gc.disable()
+    channel.send({"ready": True})
+    worker.run()

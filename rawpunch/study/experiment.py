@@ -1,0 +1,227 @@
+"""The experiment contract: one file, about a page, that says what is asked, what is varied, and how the data answer.
+
+An experiment is a Python file with these names at its top level:
+
+    QUESTION: str                              one sentence
+    CLAIMS: tuple[str, ...]                    ids of the claims it decides
+    FACTORS: dict[str, Factor]                 what is varied
+    REPEATS: int                               attempts per cell by default
+    scene(cell) -> Scene                       the world an attempt of this cell needs
+    attempt(cell) -> Attempt                   what the two ends do in it
+    verdicts(attempts) -> list[Verdict]        conclusions from the attempts table, and from nothing else
+
+It declares and never acts, so that any driver can run it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+
+from rawpunch.errors import BadParameter, UnknownName, Unreadable
+from rawpunch.scene import Scene
+from rawpunch.units import SECOND, format_duration, parse_duration_ns
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Level = bool | int | float | str
+Cell = Mapping[str, Level]
+
+_HERE: Final = Path(__file__).resolve().parents[2]
+_FOLDERS: Final = (_HERE / "experiments", _HERE / "rawpunch_experiments")
+_NAMES: Final = ("QUESTION", "CLAIMS", "FACTORS", "REPEATS", "scene", "attempt", "verdicts")
+
+
+@dataclass(frozen=True, slots=True)
+class Factor:
+    """Something that is varied."""
+
+    levels: tuple[Level, ...]
+    meaning: str
+    fixed: bool = False
+    """Whether only the listed levels make sense; otherwise a user may set any value of their type."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What the two ends of an attempt do."""
+
+    end_a: str = "kernel"
+    """kernel or raw."""
+    end_b: str = "kernel"
+    offset_ns: int = 0
+    """Start of B after the start of A; negative when B is first."""
+    give_up_ns: int = 3 * SECOND
+    """How long after the later start an end without an answer gives up."""
+    profile: str = "linux"
+    """Whose handshake table raw ends follow."""
+
+
+class Interval(Protocol):
+    """Something with two ends, such as a proportion with its confidence interval."""
+
+    @property
+    def low(self) -> float:
+        """The lower end."""
+
+    @property
+    def high(self) -> float:
+        """The upper end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A conclusion computed from the data."""
+
+    claim: str
+    """The claim's id, or a word for what is decided."""
+    statement: str
+    """What is held to be true or false, in one sentence."""
+    verdict: Literal["upheld", "refuted", "undecided"]
+    n: int
+    """Attempts that it rests on."""
+    value: float | None = None
+    """The estimate, e.g. a success rate."""
+    low: float | None = None
+    """Lower end of its 95 % interval."""
+    high: float | None = None
+    why: str = ""
+
+    def to_document(self) -> dict[str, Any]:
+        """As a JSON-able document."""
+        return asdict(self)
+
+
+def judge(interval: Interval, bar: float) -> Literal["upheld", "refuted", "undecided"]:
+    """Whether an interval lies above a bar, below it, or across it."""
+    if interval.low > bar:
+        return "upheld"
+    return "refuted" if interval.high < bar else "undecided"
+
+
+class Experiment:
+    """An experiment's file, loaded and checked.
+
+    Args:
+        module: what the file defines.
+        name: the file's name without its ending.
+        path: the file.
+
+    Raises:
+        BadParameter: a name of the contract is missing.
+    """
+
+    def __init__(self, module: ModuleType, name: str, path: Path) -> None:
+        missing = [wanted for wanted in _NAMES if not hasattr(module, wanted)]
+        if missing:
+            raise BadParameter(f"{path} is not an experiment", why=f"it does not define {', '.join(missing)}")
+        self.name = name
+        self.path = path
+        self.question: str = module.QUESTION
+        self.claims: tuple[str, ...] = module.CLAIMS
+        self.factors: dict[str, Factor] = dict(module.FACTORS)
+        self.repeats: int = module.REPEATS
+        self.scene: Callable[[Cell], Scene] = module.scene
+        self.attempt: Callable[[Cell], Attempt] = module.attempt
+        self.verdicts: Callable[[pd.DataFrame], list[Verdict]] = module.verdicts
+
+    @classmethod
+    def load(cls, what: str) -> Experiment:
+        """The experiment of that name (hyphens or underscores), or in that file.
+
+        Raises:
+            UnknownName: no experiment is called that.
+            Unreadable: the file is not there, or is not Python that runs.
+            BadParameter: it does not follow the contract.
+        """
+        if what.endswith(".py"):
+            return cls._from(Path(what))
+        files = experiment_files()
+        name = what.replace("-", "_")
+        if name not in files:
+            raise UnknownName(
+                f"no experiment is called {what!r}", why=f"there are {', '.join(files)}", todo="rawpunch experiments"
+            )
+        return cls._from(files[name])
+
+    @classmethod
+    def _from(cls, path: Path) -> Experiment:
+        if not path.is_file():
+            raise Unreadable(f"there is no file {path}", todo="give an experiment's name or a .py file")
+        spec = importlib.util.spec_from_file_location(f"experiments.{path.stem}", path)
+        if spec is None or spec.loader is None:
+            raise Unreadable(f"{path} is not a Python file")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:
+            raise Unreadable(f"{path} does not run", why=f"{type(error).__name__}: {error}") from error
+        return cls(module, path.stem, path)
+
+    def with_settings(self, settings: Sequence[str]) -> Experiment:
+        """Change levels by ``factor=level[,level ...]`` words; times may carry a unit (``one_way_ns=5ms,20ms``).
+
+        Raises:
+            BadParameter: no such factor, or not one of its levels.
+        """
+        for setting in settings:
+            name, equals, text = setting.partition("=")
+            name = name.strip().replace("-", "_")
+            if not equals or name not in self.factors:
+                known = ", ".join(f"{factor}={'|'.join(map(str, f.levels))}" for factor, f in self.factors.items())
+                raise BadParameter(f"{setting!r} sets no factor of {self.name}", todo=f"--set one of {known}")
+            factor = self.factors[name]
+            levels = tuple(_level(name, factor, word.strip()) for word in text.split(","))
+            self.factors[name] = Factor(levels, factor.meaning, factor.fixed)
+        return self
+
+    def cells(self) -> Iterator[dict[str, Level]]:
+        """All combinations of factor levels."""
+        names = list(self.factors)
+        for levels in itertools.product(*(factor.levels for factor in self.factors.values())):
+            yield dict(zip(names, levels, strict=True))
+
+
+def _level(name: str, factor: Factor, word: str) -> Level:
+    model = factor.levels[0]
+    try:
+        level: Level
+        match model:
+            case bool():
+                level = {"true": True, "false": False}[word.lower()]
+            case int():
+                level = parse_duration_ns(word) if name.endswith("_ns") and not word.lstrip("-").isdecimal() else int(word)
+            case float():
+                level = float(word)
+            case _:
+                level = word
+    except (ValueError, KeyError) as error:
+        raise BadParameter(f"{word!r} is not a level of {name}", todo=f"e.g. {name}={model}") from error
+    if factor.fixed and level not in factor.levels:
+        raise BadParameter(f"{word!r} is not a level of {name}", todo=f"one of {', '.join(map(str, factor.levels))}")
+    return level
+
+
+def cell_name(cell: Cell) -> str:
+    """A cell in words: ``ends=raw-raw one_way_ns=20ms``."""
+    return " ".join(f"{name}={_word(name, level)}" for name, level in cell.items())
+
+
+def _word(name: str, level: Level) -> str:
+    if name.endswith("_ns") and isinstance(level, int):
+        return format_duration(level).replace(" ", "")
+    return str(level).lower() if isinstance(level, bool) else str(level)
+
+
+def experiment_files() -> dict[str, Path]:
+    """The experiments that come with the toolkit: name -> file; beside the package, or installed with it by a wheel."""
+    folder = next((folder for folder in _FOLDERS if folder.is_dir()), None)
+    return {path.stem: path for path in sorted(folder.glob("[!_]*.py"))} if folder else {}
