@@ -17,16 +17,17 @@ OPENING_STATES: Final = (State.CLOSED, State.LISTEN, State.SYN_SENT, State.SYN_R
 _WORDS: Final[dict[Guard, str]] = {
     rules.rst: "RST",
     rules.syn: "SYN",
-    rules.fin: "FIN",
     rules.ack: "ACK",
-    rules.no_ack: "no ACK",
     rules.acks_syn: "ACK of our SYN",
     rules.acks_fin: "ACK of our FIN",
     rules.fin_in_order: "FIN",
-    rules.more_than_syn: "text",
-    rules.from_listen: "from LISTEN",
-    rules.at_irs: "again",
+    rules.from_listen: "(from LISTEN)",
     rules.hard_error: "hard",
+}
+_PHRASES: Final[dict[tuple[Guard, ...], str]] = {
+    (rules.rst, rules.ack): "RST",
+    (rules.syn, rules.ack): "SYN-ACK",
+    (rules.syn, rules.at_irs, rules.acks_syn): "crossing SYN-ACK",
 }
 
 
@@ -37,10 +38,11 @@ def transitions(profile: Profile = RFC9293) -> list[tuple[State, State, Row]]:
 
 def label(row: Row) -> str:
     """A row in the diagram's words: what comes in, and behind a slash what goes out."""
-    words = [_WORDS[guard] for guard in row.guards if guard in _WORDS]
-    heard = " ".join(words) if row.on is On.SEGMENT else " ".join([*words, row.on.value])
+    words = [_PHRASES[row.guards]] if row.guards in _PHRASES else [_WORDS[guard] for guard in row.guards if guard in _WORDS]
+    if row.on is not On.SEGMENT:
+        words.append("timeout" if row.on is On.TIMER else row.on.value)
     sent = ", ".join(SENDS[action] for action in row.actions if action in SENDS)
-    return f"{heard or row.on.value} / {sent}" if sent else heard or row.on.value
+    return " ".join(words) + (f" / {sent}" if sent else "")
 
 
 def mermaid(profile: Profile = RFC9293, states: Collection[State] = OPENING_STATES) -> str:
@@ -52,6 +54,8 @@ def mermaid(profile: Profile = RFC9293, states: Collection[State] = OPENING_STAT
     """
     labels: dict[tuple[State, State], list[str]] = {}
     for before, after, row in transitions(profile):
+        if rules.more_than_syn in row.guards:
+            continue  # the same transition as the row for the bare SYN-ACK
         if before in states and after in states and (text := label(row)) not in labels.setdefault((before, after), []):
             labels[before, after].append(text)
     lines = ["stateDiagram-v2", "    direction TB", "    [*] --> CLOSED"]
