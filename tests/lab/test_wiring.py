@@ -1,0 +1,101 @@
+"""A scene becomes commands: the lab's wiring is pure and can be read before anything is touched."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+
+import pytest
+
+from rawpunch.errors import BadParameter, Unreadable
+from rawpunch.lab import wiring
+from rawpunch.lab.nat_rules import nat_ruleset
+from rawpunch.scene import Leg, Nat, Scene, UnsolicitedAnswer
+from rawpunch.units import MS
+
+
+def test_every_node_is_linked_and_both_ends_share_a_prefix() -> None:
+    """No link joins two different networks, and every node has one."""
+    scene = Scene()
+    linked = set()
+    for left, right in wiring.links(scene):
+        networks = {ipaddress.ip_interface(address).network for end in (left, right) for address in end.addresses}
+        assert len(networks) == 1
+        linked |= {left.node, right.node}
+    assert linked == set(wiring.NODES)
+
+
+def test_addresses_are_unique() -> None:
+    """No address and no MAC is given twice."""
+    ends = [end for link in wiring.links(Scene()) for end in link]
+    addresses = [address for end in ends for address in end.addresses]
+    assert len(set(addresses)) == len(addresses)
+    assert len({end.mac for end in ends}) == len(ends)
+
+
+def test_hosts_are_private_behind_a_nat_and_public_without() -> None:
+    """Without a NAT the far host must be able to answer, so the host's address is routed in the core."""
+    scene = Scene(nat_a=None)
+    assert ipaddress.ip_address(wiring.host_address(scene, "b")).is_private
+    assert wiring.public_address(scene, "a") == wiring.host_address(scene, "a") == "198.18.1.2"
+    assert any("198.18.1.2/32" in line for line in wiring.node_batch(scene, "core"))
+    assert "masquerade" not in nat_ruleset(None)
+
+
+def test_delays_add_up_to_the_declared_legs() -> None:
+    """What a packet is held is its sender's way up plus its receiver's way down; observers add nothing."""
+    scene = Scene(leg_a=Leg(up_ns=1 * MS, down_ns=2 * MS), leg_b=Leg(up_ns=4 * MS, down_ns=8 * MS))
+    held = {(rule.source, rule.destination): rule.delay_ns for rule in wiring.delays(scene)}
+    assert held["a", "b"] == 9 * MS
+    assert held["b", "a"] == 6 * MS
+    assert held["a", "o1"] == 1 * MS
+    assert held["o2", "b"] == 8 * MS
+    assert scene.one_way_ns == (9 * MS, 6 * MS)
+
+
+@pytest.mark.parametrize("way", ["netem", "nft-queue", "iptables-queue"])
+def test_every_way_of_delaying_covers_every_pair(way: str) -> None:
+    """Each pair of devices that has a delay appears in the commands of each way."""
+    scene = Scene()
+    text = "\n".join(said for _, said in wiring.delay_commands(scene, way))
+    rules = wiring.delays(scene)
+    assert len({rule.queue for rule in rules}) == len(rules)
+    needle = {"netem": "netem delay", "nft-queue": "queue num", "iptables-queue": "--queue-num"}[way]
+    assert text.count(needle) == len(rules)
+
+
+def test_each_answer_is_on_input_and_on_forward() -> None:
+    """An unsolicited SYN may be for the NAT's own address or for an inside one."""
+    for answer, words in {
+        UnsolicitedAnswer.DROP: "drop",
+        UnsolicitedAnswer.RST: "tcp reset",
+        UnsolicitedAnswer.ICMP: "admin-prohibited",
+        UnsolicitedAnswer.STACK: "accept",
+    }.items():
+        lines = [line for line in nat_ruleset(Nat(unsolicited=answer)).splitlines() if "name unsolicited" in line]
+        assert len(lines) == 2
+        assert all(line.endswith(words) for line in lines)
+
+
+def test_the_description_names_every_rule_and_device() -> None:
+    """`--dry-run` shows all that would be done."""
+    said = "\n".join(wiring.describe(Scene(), "iptables-queue"))
+    for word in ("unshare --net  # core", "masquerade", "NFQUEUE", "ip_forward=1", "private_leaks", "route add default"):
+        assert word in said
+
+
+def test_scene_files_are_strict(tmp_path: Path) -> None:
+    """An unknown field, a negative delay, a missing file and a file that is not TOML are told apart."""
+    folder = tmp_path
+    good = folder / "good.toml"
+    good.write_text('[nat_a]\nunsolicited = "rst"\n[leg_a]\nup_ns = 5\n', encoding="utf-8")
+    assert Scene.read(good).nat_a == Nat(unsolicited=UnsolicitedAnswer.RST)
+    for text in ("[nat_a]\nunsolicitd = 1\n", "[leg_a]\nup_ns = -1\n"):
+        good.write_text(text, encoding="utf-8")
+        with pytest.raises(BadParameter, match="not valid"):
+            Scene.read(good)
+    good.write_text("= nothing", encoding="utf-8")
+    with pytest.raises(Unreadable):
+        Scene.read(good)
+    with pytest.raises(Unreadable):
+        Scene.read(folder / "absent.toml")
