@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Final
 
 from rawpunch.errors import MachineCannot, RawpunchError
 from rawpunch.lab.namespaces import become_root_inside, new_network
@@ -17,8 +18,8 @@ _QUEUE = "-i lo -o lo -j NFQUEUE --queue-num 0"
 _NFT_QUEUE = "table ip t {\n chain c {\n type filter hook forward priority mangle\n queue num 0\n }\n}\n"
 
 
-def _tried(attempt: Callable[[], None]) -> str:
-    """Run something in a child process; "" if it went well, else the reason it gave."""
+def tried(attempt: Callable[[], None]) -> str:
+    """Try something in a child process: "" if it went well, else the reason it gave."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -50,13 +51,13 @@ def _rootless_network() -> None:
 @cache
 def user_namespaces() -> str:
     """Whether this user can make user and network namespaces with power in them: "" if so, else the reason why not."""
-    return _tried(_rootless_network)
+    return tried(_rootless_network)
 
 
 @cache
 def root_namespaces() -> str:
     """Whether this process can make network namespaces as it is: "" if so, else the reason why not."""
-    return _tried(_packet_socket_in_new_network)
+    return tried(_packet_socket_in_new_network)
 
 
 def choose_rootless() -> bool:
@@ -87,7 +88,7 @@ def in_scratch_network(command: list[str], text: str | None = None) -> str:
         if done.returncode:
             raise MachineCannot((done.stderr or done.stdout).strip() or f"exit status {done.returncode}")
 
-    return _tried(attempt)
+    return tried(attempt)
 
 
 def tool(name: str) -> str | None:
@@ -95,32 +96,34 @@ def tool(name: str) -> str | None:
     return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin:/usr/local/sbin")
 
 
-@cache
-def delay_ways() -> dict[str, str]:
-    """The ways to delay packets, best first: name -> "" if it works here, else why not.
+DELAY_WAYS: Final = ("netem", "nft-queue", "iptables-queue")
+"""The ways to delay packets, best first: `netem` is the kernel's own, the others hand packets to a NetfilterQueue delay line."""
 
-    `netem` is the kernel's own; `nft-queue` and `iptables-queue` hand packets to a NetfilterQueue delay line.
-    """
-    ways = {"netem": "tc is missing", "nft-queue": "nft is missing", "iptables-queue": "iptables is missing"}
-    if tc := tool("tc"):
-        ways["netem"] = in_scratch_network([tc, "qdisc", "add", "dev", "lo", "root", "netem", "delay", "1ms"])
-    if nft := tool("nft"):
-        ways["nft-queue"] = in_scratch_network([nft, "-f", "-"], _NFT_QUEUE)
-    if iptables := tool("iptables"):
-        ways["iptables-queue"] = in_scratch_network([iptables, "-t", "mangle", "-A", "FORWARD", *_QUEUE.split()])
-    return ways
+
+@cache
+def without_delay_way(name: str) -> str:
+    """Whether one of `DELAY_WAYS` works here: "" if so, else why not."""
+    program = {"netem": "tc", "nft-queue": "nft", "iptables-queue": "iptables"}[name]
+    path = tool(program)
+    if path is None:
+        return f"{program} is missing"
+    if name == "netem":
+        return in_scratch_network([path, "qdisc", "add", "dev", "lo", "root", "netem", "delay", "1ms"])
+    if name == "nft-queue":
+        return in_scratch_network([path, "-f", "-"], _NFT_QUEUE)
+    return in_scratch_network([path, "-t", "mangle", "-A", "FORWARD", *_QUEUE.split()])
 
 
 def choose_delay_way() -> str:
-    """The first way of `delay_ways` that works.
+    """The first of `DELAY_WAYS` that works.
 
     Raises:
         MachineCannot: none does.
     """
-    for name, reason in delay_ways().items():
-        if not reason:
+    for name in DELAY_WAYS:
+        if not without_delay_way(name):
             return name
-    reasons = "; ".join(f"{name}: {reason}" for name, reason in delay_ways().items())
+    reasons = "; ".join(f"{name}: {without_delay_way(name)}" for name in DELAY_WAYS)
     raise MachineCannot("this kernel has no way to delay packets", why=reasons, todo="install iptables, or a kernel with netem")
 
 

@@ -32,7 +32,7 @@ class Lab:
     Args:
         scene: what to build.
         rootless: user namespaces (True), the privileges of this process (False), or whichever works (None).
-        way: one of `features.delay_ways`; None for the first that works.
+        way: one of `features.DELAY_WAYS`; None for the first that works.
 
     Raises:
         MachineCannot: this machine cannot build it; the message says why and what to do.

@@ -166,7 +166,7 @@ def delays(scene: Scene) -> list[QueueRule]:
 
 
 def delay_commands(scene: Scene, way: str) -> list[tuple[list[str], str]]:
-    """Commands, with what they read from stdin, that put the delay into the core in one of `features.delay_ways`.
+    """Commands, with what they read from stdin, that put the delay into the core in one of `features.DELAY_WAYS`.
 
     The queue ways hand every forwarded packet between two devices to a queue of its own; the delay line then knows the delay from
     the queue's number, and a changed delay changes no rule. netem needs the delays themselves.
