@@ -1,5 +1,6 @@
-"""From what a part left (the ends' reports and one capture) to rows. Nothing is concluded here but what each packet plainly
-says.
+"""From what a part left, the ends' reports and one capture, to rows.
+
+Nothing is concluded here but what each packet plainly says.
 """
 
 from __future__ import annotations
@@ -10,16 +11,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rawpunch.capture.columns import read_capture
 from rawpunch.capture.flows import Plan, assign, views
-from rawpunch.lab.wiring import VANTAGES
+from rawpunch.lab.wiring import SIDES, VANTAGES
 from rawpunch.machine import Ending
-from rawpunch.record.pattern import Told, tell
+from rawpunch.record.pattern import Seen, View, count, tell
 from rawpunch.record.rows import AttemptRow, MappingRow, SegmentRow, TransitionRow
 from rawpunch.record.words import Outcome
 from rawpunch.study.bench import Done, Recording, Side
 from rawpunch.units import MS, US
+from rawpunch.wire.endpoint import Endpoint
 from rawpunch.wire.notation import format_options
 from rawpunch.wire.options import decode_options
-from rawpunch.wire.segment import Flags
+from rawpunch.wire.segment import Flags, Segment
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +31,6 @@ LAUNCH_TOLERANCE_NS: Final = 500 * US
 TRANSIT_TOLERANCE_NS: Final = 2 * MS
 """So does a packet that the delay line held this much longer than declared."""
 
-_HOSTS: Final = {"a": "hostA:eth0", "b": "hostB:eth0"}
 _CORE: Final = ("core:a", "core:b")
 
 
@@ -66,25 +67,23 @@ def rows_of(recording: Recording, *, driver: str, capture_name: str, one_way_ns:
     """
     plans = {done.planned.name: _plan(done) for done in recording.done}
     assigned = assign(read_capture(recording.capture), list(plans.values()), VANTAGES)
-    frames = dict(list(assigned.packets.groupby("attempt", sort=False)))
+    frames = dict(list(assigned.packets.groupby("attempt", sort=False, observed=True)))
     rows = Rows([], [], [], [])
-    rows.mappings.extend(assigned.mappings)
-    mapped = {(row.attempt, row.nat): row.external for row in assigned.mappings}
+    rows.mappings.extend(MappingRow(**{str(name): value for name, value in mapping.items()}) for mapping in assigned.mappings.to_dict("records"))
     for done in recording.done:
         name = done.planned.name
         rows.transitions.extend(_transitions(done))
         frame = frames.get(name)
         segments = list(_segments(frame, name, capture_name)) if frame is not None else []
         rows.segments.extend(segments)
-        told = tell(views(assigned, plans[name], VANTAGES))
-        nats = {side: mapped.get((name, f"nat{side.upper()}")) for side in "ab"}
-        rows.attempts.append(_attempt(done, driver, capture_name, one_way_ns, segments, told, nats))
+        seen = views(assigned, plans[name], VANTAGES)
+        rows.attempts.append(_attempt(done, driver, capture_name, one_way_ns, segments, seen, assigned.external[name]))
     return rows
 
 
 def _plan(done: Done) -> Plan:
     a, b = done.a.order, done.b.order
-    return Plan(done.planned.name, a.local, a.remote, b.local, b.remote)
+    return Plan(attempt=done.planned.name, local_a=a.local, remote_a=a.remote, local_b=b.local, remote_b=b.remote)
 
 
 def _transitions(done: Done) -> Iterator[TransitionRow]:
@@ -124,19 +123,17 @@ def _attempt(
     capture_name: str,
     one_way_ns: tuple[int, int],
     segments: list[SegmentRow],
-    told: Told,
-    mapped: Mapping[str, str | None],
+    seen: list[View],
+    external: tuple[Endpoint | None, Endpoint | None],
 ) -> AttemptRow:
-    planned, ends = done.planned, {"a": done.a, "b": done.b}
-    last_ns = max((end.at_ns for end in ends.values() if end.at_ns is not None), default=0)
-    hosts = {side: [row for row in segments if row.vantage == vantage] for side, vantage in _HOSTS.items()}
+    planned, told = done.planned, tell(seen)
+    hosts = {view.at: view for view in seen if view.at}
     columns: dict[str, Any] = {}
-    for side, end in ends.items():
-        columns |= {f"{name}_{side}{unit}": value for (name, unit), value in _end(end, hosts[side], mapped[side]).items()}
-    arrived = [row for rows in hosts.values() for row in rows if row.direction == "in" and row.time_ns <= last_ns]
+    for side, end, mapped in zip(SIDES, (done.a, done.b), external, strict=True):
+        columns |= {f"{name}_{side}{unit}": value for (name, unit), value in _end(end, hosts[side], mapped).items()}
+    counts = [count(view) for view in hosts.values()]
     sent_a, sent_b = columns["sent_a_ns"], columns["sent_b_ns"]
     outcome, cause = _outcome(done)
-    decided = f"{told.decided_at}#{told.decided_by.number}" if told.decided_by is not None else None
     return AttemptRow(
         attempt=planned.name,
         cell=planned.cell_name,
@@ -146,58 +143,49 @@ def _attempt(
         end_b=done.b.order.kind,
         outcome=outcome,
         cause=cause,
-        decided_by=decided,
+        decided_by=f"{told.decided_at}#{told.decided_by.number}" if told.decided_by is not None else None,
         pattern=told.pattern,
         pattern_a=told.at_a,
         pattern_b=told.at_b,
         planned_offset_ns=planned.attempt.offset_ns,
         offset_ns=None if sent_a is None or sent_b is None else sent_b - sent_a,
-        rst=sum(row.kind.startswith("RST") for row in arrived),
-        icmp=sum(row.kind.startswith("ICMP") for row in arrived),
-        segments=sum(map(len, hosts.values())),
-        disturbed=_disturbed(ends, columns, segments, one_way_ns),
+        rst=sum(counted.rst for counted in counts),
+        icmp=sum(counted.icmp for counted in counts),
+        segments=sum(counted.segments for counted in counts),
+        disturbed=_launched_late(done, columns) or _held_late(segments, one_way_ns),
         capture=capture_name,
         **columns,
     )
 
 
-def _end(end: Side, rows: list[SegmentRow], mapped: str | None) -> dict[tuple[str, str], Any]:
+def _end(end: Side, view: View, mapped: Endpoint | None) -> dict[tuple[str, str], Any]:
     """The columns of one end: (name before the side's letter, unit behind it) -> value."""
-    order = end.order
-    sent = [row for row in rows if row.direction == "out"]
-    syns = [row for row in sent if row.kind == "SYN"]
-    first = min((row.time_ns for row in syns), default=None)
+    order, counted = end.order, count(view)
+    local = view.a if view.at == "a" else view.b
+    first = next((seen.time_ns for seen in view.seen if seen.packet.kind == "SYN" and _source(seen) == local), None)
     established = end.at_ns if end.ending == Ending.ESTABLISHED else None
     columns: dict[tuple[str, str], Any] = {
         ("outcome", ""): end.ending or None,
         ("local", ""): str(order.local),
-        ("mapped", ""): mapped,
+        ("mapped", ""): str(mapped) if mapped else None,
         ("remote", ""): str(order.remote),
         ("planned", "_ns"): order.at_ns,
         ("sent", "_ns"): first,
         ("established", "_ns"): established,
         ("connect", "_ns"): established - first if established is not None and first is not None else None,
-        ("syn", ""): len(syns),
-        ("syn_ack", ""): sum(row.kind == "SYN-ACK" for row in sent),
-        ("syn_retransmissions", ""): len(syns) - len({row.seq for row in syns}),
-        ("syn_ack_delay", "_ns"): _syn_ack_delay(rows),
+        ("syn", ""): counted.syn,
+        ("syn_ack", ""): counted.syn_ack,
+        ("syn_retransmissions", ""): counted.syn_retransmissions,
+        ("syn_ack_delay", "_ns"): counted.syn_ack_delay_ns,
     }
-    if order.kind == "kernel" and end.evidence:
-        evidence = end.evidence
-        columns |= {("rtt", "_ns"): evidence["rtt_ns"]}
-        columns |= {(name, ""): evidence[name] for name in ("segs_out", "segs_in", "dsack_dups")}
+    if end.evidence:
+        columns[("rtt", "_ns")] = end.evidence["rtt_ns"]
+        columns |= {(name, ""): end.evidence[name] for name in ("segs_out", "segs_in", "dsack_dups")}
     return columns
 
 
-def _syn_ack_delay(rows: list[SegmentRow]) -> int | None:
-    """SYN in to the SYN-ACK that answers it, at one device."""
-    came: int | None = None
-    for row in rows:
-        if row.kind == "SYN" and row.direction == "in" and came is None:
-            came = row.time_ns
-        elif row.kind == "SYN-ACK" and row.direction == "out" and came is not None:
-            return row.time_ns - came
-    return None
+def _source(seen: Seen) -> Endpoint | None:
+    return seen.packet.source if isinstance(seen.packet, Segment) else None
 
 
 def _outcome(done: Done) -> tuple[Outcome, str | None]:
@@ -214,23 +202,26 @@ def _outcome(done: Done) -> tuple[Outcome, str | None]:
     return next(word for word in Outcome if word == failed[0].ending), failed[0].cause or None
 
 
-def _disturbed(
-    ends: Mapping[str, Side], columns: Mapping[str, Any], segments: list[SegmentRow], one_way_ns: tuple[int, int]
-) -> bool:
-    """Whether the machine stalled: a SYN left late, or the delay line was late with a packet."""
-    for side, end in ends.items():
+def _launched_late(done: Done, columns: Mapping[str, Any]) -> bool:
+    """Whether a SYN left so late, or so early, that another cell than the planned one happened."""
+    for side, end in zip(SIDES, (done.a, done.b), strict=True):
         sent = columns[f"sent_{side}_ns"]
         if sent is not None and abs(sent - end.order.at_ns) > LAUNCH_TOLERANCE_NS:
             return True
-    seen: dict[tuple[object, ...], int] = {}
+    return False
+
+
+def _held_late(segments: list[SegmentRow], one_way_ns: tuple[int, int]) -> bool:
+    """Whether the delay line held a packet of the attempt longer than declared."""
+    entered: dict[tuple[object, ...], int] = {}
     for row in segments:
         if row.vantage not in _CORE:
             continue
         key = (row.kind, row.seq, row.ack, row.payload_length, row.options)
         if row.direction == "in":
-            seen[key] = row.time_ns
-        elif key in seen:
+            entered[key] = row.time_ns
+        elif key in entered:
             declared = one_way_ns[row.vantage == "core:a"]
-            if row.time_ns - seen.pop(key) > declared + TRANSIT_TOLERANCE_NS:
+            if row.time_ns - entered.pop(key) > declared + TRANSIT_TOLERANCE_NS:
                 return True
     return False

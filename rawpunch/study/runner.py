@@ -28,7 +28,7 @@ PART_ATTEMPTS: Final = 60
 """Attempts of a part: what a kill at the worst moment loses."""
 _LIBRARIES: Final = ("scapy", "NetfilterQueue", "pandas", "pyarrow", "numpy", "scipy")
 
-Progress = Callable[[int, int], None]
+Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,11 @@ class Job:
     repeats: int
     seed: int
     driver: str = "lab"
+
+    @property
+    def size(self) -> int:
+        """How many attempts it has in all."""
+        return sum(1 for _ in self.experiment.cells()) * self.repeats
 
     def groups(self) -> Iterator[tuple[Scene, list[Planned]]]:
         """All attempts, by scene; within a scene in an order drawn from the seed, so that no cell gets the best minutes."""
@@ -79,28 +84,39 @@ class Job:
         )
 
 
-def run(job: Job, *, root: Path | None = None, resume: Path | None = None, progress: Progress | None = None) -> Dataset:
-    """Carry out a job and return its dataset.
+def begin(job: Job, *, root: Path | None = None, resume: Path | None = None) -> RunWriter:
+    """Make the folder of a new run, or take up a stopped one.
 
     Args:
         job: what to do.
         root: the data folder; see `dataset.data_root`.
         resume: the folder of a stopped run of the same job; its finished attempts are not made again.
-        progress: called with attempts finished and attempts in all.
 
     Raises:
-        MachineCannot: this machine cannot do it, or the lab broke; finished parts are kept.
-        PartialData: the disk is full; finished parts are kept.
-        UsageError: the run's folder is in use or cannot be written.
+        UsageError: the folder is in use or cannot be written.
+        BadParameter: the stopped run was another job.
     """
-    with _writer(job, root, resume) as writer, _bench(job) as bench, tempfile.TemporaryDirectory(prefix="rawpunch-") as scratch:
+    return RunWriter.resume(resume, job.manifest()) if resume else RunWriter.create(job.manifest(), root=root)
+
+
+def run(job: Job, writer: RunWriter, *, progress: Progress | None = None) -> Dataset:
+    """Carry out a job and return its dataset; whatever happens, finished parts stay and the folder is let go.
+
+    Args:
+        job: what to do.
+        writer: where it goes; see `begin`.
+        progress: called with the number of attempts finished since the last call.
+
+    Raises:
+        MachineCannot: this machine cannot do it, or the lab broke.
+        PartialData: the disk is full.
+    """
+    with writer, _bench(job) as bench, tempfile.TemporaryDirectory(prefix="rawpunch-") as scratch:
         finished = writer.finished_attempts()
         groups = [(scene, [planned for planned in attempts if planned.name not in finished]) for scene, attempts in job.groups()]
-        total = len(finished) + sum(len(attempts) for _, attempts in groups)
-        made = len(finished)
+        tell = progress or (lambda _: None)
+        tell(len(finished))
         dropped = 0
-        if progress is not None:
-            progress(made, total)
         for number, (scene, attempts) in enumerate(groups):
             if not attempts:
                 continue
@@ -109,9 +125,7 @@ def run(job: Job, *, root: Path | None = None, resume: Path | None = None, progr
             for start in range(0, len(attempts), PART_ATTEMPTS):
                 batch = attempts[start : start + PART_ATTEMPTS]
                 dropped = _part(bench, writer, batch, Path(scratch) / "part.pcapng", dropped, scene)
-                made += len(batch)
-                if progress is not None:
-                    progress(made, total)
+                tell(len(batch))
         writer.finish([verdict.to_document() for verdict in job.experiment.verdicts(load(writer.path).attempts)])
     return load(writer.path)
 
@@ -130,10 +144,6 @@ def _part(bench: Bench, writer: RunWriter, batch: list[Planned], capture: Path, 
         capture_drops={"all": recording.dropped - dropped},
     )
     return recording.dropped
-
-
-def _writer(job: Job, root: Path | None, resume: Path | None) -> RunWriter:
-    return RunWriter.resume(resume, job.manifest()) if resume else RunWriter.create(job.manifest(), root=root)
 
 
 def _bench(job: Job) -> Bench:

@@ -1,0 +1,157 @@
+"""rawpunch run: carry out an experiment and leave a dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rawpunch.cli import output
+from rawpunch.errors import BadParameter, PartialData, RawpunchError
+
+if TYPE_CHECKING:
+    from rawpunch.dataset.store import Dataset
+    from rawpunch.study.runner import Job
+
+SCHEMA = "rawpunch.run/1"
+
+DataOption = Annotated[Path | None, typer.Option("--data", help="Folder that holds runs (default: RAWPUNCH_DATA, or ./data).")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+SeedOption = Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Seed of all chance; drawn and recorded if absent.")]
+
+
+EXAMPLES = (
+    "rawpunch run raw_vs_kernel",
+    "rawpunch run raw_vs_kernel --set ends=raw-raw --set one_way_ns=20ms --repeat 50 --seed 7",
+    "rawpunch run --resume data/runs/raw_vs_kernel/20260131-142530-7f3a",
+)
+
+
+def command(
+    what: Annotated[str, typer.Argument(metavar="NAME|FILE", help="An experiment's name, or a Python file of yours.")] = "",
+    on: Annotated[str, typer.Option(help="The driver: lab.")] = "lab",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="FACTOR=LEVEL[,LEVEL]", help="Use these levels of a factor.")
+    ] = None,
+    repeat: Annotated[int | None, typer.Option(min=1, help="Attempts per cell.")] = None,
+    seed: SeedOption = None,
+    resume: Annotated[Path | None, typer.Option(metavar="DIR", help="Go on with a stopped run; NAME may be left out.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and touch nothing.")] = False,
+    data: DataOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Carry out an experiment: lab, attempts, captures, dataset, verdicts."""
+    job = _job(what, on, settings or [], repeat, seed, resume)
+    if dry_run:
+        _show(job)
+        return
+    dataset = carry_out(job, data, resume)
+    document = document_of(dataset)
+    if json:
+        output.document(SCHEMA, document)
+    else:
+        print_tables(dataset)
+        print_verdicts(document["verdicts"])
+        output.data(f"\nrun: {dataset.path}")
+    finish(document)
+
+
+def _job(what: str, on: str, settings: list[str], repeat: int | None, seed: int | None, resume: Path | None) -> Job:
+    from rawpunch.dataset.store import Manifest
+    from rawpunch.rng import draw_seed
+    from rawpunch.study.experiment import Experiment, Factor
+    from rawpunch.study.runner import Job
+
+    if resume is None:
+        if not what:
+            raise BadParameter("no experiment is named", todo="rawpunch experiments lists them")
+        experiment = Experiment.load(what).with_settings(settings)
+        return Job(experiment, repeat or experiment.repeats, draw_seed() if seed is None else seed, on)
+    before = Manifest.read(resume)
+    experiment = Experiment.load(what or before.experiment)
+    for name, levels in before.grid.items():
+        if name in experiment.factors:
+            factor = experiment.factors[name]
+            experiment.factors[name] = Factor(levels, factor.meaning, factor.fixed)
+    return Job(experiment.with_settings(settings), repeat or before.repeats, before.seed if seed is None else seed, before.driver)
+
+
+def carry_out(job: Job, data: Path | None, resume: Path | None = None) -> Dataset:
+    """Run a job with progress on stderr, and say how to go on if it is cut short."""
+    from rawpunch.study.runner import begin, run
+
+    writer = begin(job, root=data, resume=resume)
+    output.say(f"{job.experiment.name}: seed {job.seed}, {writer.path}")
+    how_to_go_on = f"rawpunch run {job.experiment.name} --resume {writer.path}"
+    try:
+        with output.progress(job.size, "attempts") as told:
+            return run(job, writer, progress=told)
+    except KeyboardInterrupt:
+        output.say(f"interrupted; {writer.manifest.attempts} finished attempts are kept. Go on: {how_to_go_on}")
+        raise
+    except RawpunchError as error:
+        if writer.manifest.attempts:
+            error.todo = "; ".join(filter(None, (error.todo, f"finished attempts are kept, go on: {how_to_go_on}")))
+        raise
+
+
+def document_of(dataset: Dataset) -> dict[str, Any]:
+    """What `--json` prints of a run."""
+    attempts = dataset.attempts
+    return {
+        "run": str(dataset.path),
+        "attempts": len(attempts),
+        "by_pattern": {str(word): int(count) for word, count in attempts["pattern"].value_counts().items()},
+        "by_outcome": {str(word): int(count) for word, count in attempts["outcome"].value_counts().items()},
+        "disturbed": int(attempts["disturbed"].sum()),
+        "capture_drops": sum(dataset.manifest.capture_drops.values()),
+        "verdicts": list(dataset.manifest.verdicts),
+    }
+
+
+def print_tables(dataset: Dataset) -> None:
+    """Success by cell, as a table on stdout."""
+    from rawpunch.analysis.tables import success_by
+
+    table = success_by(dataset.attempts, list(dataset.manifest.grid))
+    output.table(table)
+
+
+def print_verdicts(verdicts: list[dict[str, Any]]) -> None:
+    """One line per verdict on stdout."""
+    for verdict in verdicts:
+        interval = "" if verdict["low"] is None else f"  {verdict['value']:.3f} [{verdict['low']:.3f}, {verdict['high']:.3f}]"
+        why = f"  ({verdict['why']})" if verdict["why"] else ""
+        output.data(f"{verdict['verdict']:>9}  n={verdict['n']}{interval}  {verdict['statement']}{why}")
+
+
+def finish(document: dict[str, Any]) -> None:
+    """End with the exit code that the data deserve.
+
+    Raises:
+        PartialData: an attempt could not be measured.
+        typer.Exit: 1 if a verdict was refuted.
+    """
+    missing = document["by_outcome"].get("not_measured", 0)
+    if missing:
+        raise PartialData(
+            f"{missing} of {document['attempts']} attempts could not be measured",
+            why="the cause column of the attempts table says why",
+            todo=f"rawpunch runs show {document['run']}",
+        )
+    if any(verdict["verdict"] == "refuted" for verdict in document["verdicts"]):
+        raise typer.Exit(1)
+
+
+def _show(job: Job) -> None:
+    from rawpunch.lab.features import choose_delay_way
+    from rawpunch.lab.wiring import describe
+
+    way = choose_delay_way()
+    for number, (scene, attempts) in enumerate(job.groups()):
+        output.data(f"# scene {number}: {len(attempts)} attempts, {job.repeats} per cell, seed {job.seed}")
+        for cell in dict.fromkeys(planned.cell_name for planned in attempts):
+            output.data(f"#   {cell}")
+        for command in describe(scene, way):
+            output.data(command)
