@@ -1,0 +1,42 @@
+"""What all tests share: where lab tests run, and that no developer's own settings leak in."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+
+import hypothesis
+import pytest
+
+REQUIRE_LAB = "RAWPUNCH_REQUIRE_LAB"
+
+hypothesis.settings.register_profile("rawpunch", deadline=None)  # a stalled machine is no failure of a pure function
+hypothesis.settings.load_profile("rawpunch")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start from the built-in defaults: neither RAWPUNCH_* variables nor a settings file of the person who tests."""
+    for name in [name for name in os.environ if name.startswith("RAWPUNCH_") and name != REQUIRE_LAB]:
+        del os.environ[name]
+    os.environ["XDG_CONFIG_HOME"] = str(config.rootpath / "tests" / "no-such-folder")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a lab test where no lab can be, saying why; with RAWPUNCH_REQUIRE_LAB=1, as in CI, fail it instead."""
+    if item.get_closest_marker("lab") is None:
+        return
+    why = why_no_lab()
+    if why and os.environ.get(REQUIRE_LAB) == "1":
+        pytest.fail(f"a lab is required by {REQUIRE_LAB}=1, but {why}", pytrace=False)
+    if why:
+        pytest.skip(why)
+
+
+@cache
+def why_no_lab() -> str:
+    """The reason why this machine can make no namespaces, as its user or as it is; "" if it can."""
+    from rawpunch.lab import features  # noqa: PLC0415 - tests of pure floors do not pay for the lab
+
+    rootless = features.user_namespaces()
+    as_it_is = rootless and features.root_namespaces()
+    return as_it_is and f"no user namespaces ({rootless}) and no others ({as_it_is})"
