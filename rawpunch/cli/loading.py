@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rawpunch.cli.app import Row
 
 _ENVIRONMENT: Final = "RAWPUNCH"
+_TYPERS_OWN: Final = ("install_completion", "show_completion")
 
 
 class Frame(TyperGroup):
@@ -109,7 +110,10 @@ def run(frame: Frame, words: Sequence[str]) -> int:
 def _complete(command: Any) -> None:
     """Give a command and all its subcommands plain help and the options that every command has."""
     command.rich_markup_mode = None
+    for param in command.params:
+        param.show_envvar = param.envvar is not None  # how the others are called is told once, in the overview
     if isinstance(command, TyperGroup):
+        command.params = [param for param in command.params if param.name not in _TYPERS_OWN]
         for inner in command.commands.values():
             _complete(inner)
     else:
@@ -135,7 +139,9 @@ def _show_version(wanted: bool) -> None:
 
 def _declared(
     *,
-    verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, callback=_louder, help="Say more; -vv everything.")] = 0,
+    verbose: Annotated[
+        int, typer.Option("--verbose", "-v", count=True, callback=_louder, show_default=False, help="Say more; -vv everything.")
+    ] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", callback=_quieter, help="Say only warnings and errors.")] = False,
     version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True)] = False,
 ) -> None:
@@ -146,7 +152,8 @@ def _common_options() -> list[Any]:
     """Typer's parameters for -v, -q and --version; they act by themselves and are passed to no function."""
     app = typer.Typer(add_completion=False)
     app.command()(_declared)
-    params = typer.main.get_command(app).params
+    params: list[Any] = [*typer.main.get_command(app).params]
     for param in params:
         param.expose_value = False
+        param.show_envvar = False
     return params
