@@ -85,11 +85,14 @@ class KernelEnd:
             self.report.conclude(_ENDINGS.get(number, Ending.UNREACHABLE), now, f"{name}: {os.strerror(number)}")
 
     def wake(self, now: int) -> None:
-        """Give up."""
+        """Give up: close."""
         self.report.conclude(Ending.TIMED_OUT, now, "no answer before the attempt was given up")
+        self.finish(now)
 
     def finish(self, now: int) -> None:  # noqa: ARG002  the kernel closes by its own clock
-        """Read TCP_INFO and close."""
+        """Read TCP_INFO and close, if that was not done before."""
+        if self._sock.fileno() < 0:
+            return
         info = TcpInfo.of(self._sock)
         self.report.evidence = {
             "rtt_ns": info.rtt_ns,

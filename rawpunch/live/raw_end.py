@@ -45,7 +45,7 @@ class RawEnd:
         """The machine's next deadline, or the instant to give up."""
         if not self.undecided:
             return self._machine.deadline
-        return min(filter(None, (self._machine.deadline, self.order.give_up_ns)))
+        return min(at for at in (self._machine.deadline, self.order.give_up_ns) if at is not None)
 
     def launch(self, at_ns: int) -> None:
         """Open: the SYN leaves first, then the machine is told, so that nothing delays the packet."""
@@ -60,6 +60,7 @@ class RawEnd:
         """Step the machine at its deadline, or give up."""
         if self.undecided and now >= self.order.give_up_ns:
             self.report.conclude(Ending.TIMED_OUT, now, "no answer before the attempt was given up")
+            self._step(Abort(), now)
         else:
             self._step(Woke(), now)
 

@@ -1,8 +1,7 @@
-"""The live loop of one host: launches ends at their instants, feeds them packets and deadlines, tells its owner what they
-report.
+"""The live loop of one host: it launches ends at their instants and feeds them packets and deadlines.
 
 One thread, one select. Between launches it sleeps; from half a millisecond before a launch it spins, still answering packets
-until shortly before the instant.
+until shortly before the instant. What the ends report goes to whoever started the loop.
 """
 
 from __future__ import annotations
@@ -152,6 +151,8 @@ class Worker:
 
     def _finish(self, attempt: str) -> None:
         end = self.ends.pop(attempt, None)
+        self.launches = [entry for entry in self.launches if entry[2] is not end]
+        heapq.heapify(self.launches)
         if end is None:
             self.channel.send({"attempt": attempt, "finished": True, "transitions": [], "evidence": {}})
             return

@@ -196,7 +196,6 @@ class LabBench:
             slot = schedule.take(attempt.offset_ns)
             port = _FIRST_PORT + self._ports % _PORTS
             self._ports += 1
-            give_up = start + max(slot.a_ns, slot.b_ns) + attempt.give_up_ns
             iss = stream(self._seed, "iss", planned.name)
             kinds, instants = (attempt.end_a, attempt.end_b), (slot.a_ns, slot.b_ns)
             sides = [
@@ -206,7 +205,7 @@ class LabBench:
                     local=Endpoint(wiring.host_address(scene, mine), port),
                     remote=Endpoint(wiring.public_address(scene, theirs), port),
                     at_ns=start + at,
-                    give_up_ns=give_up,
+                    give_up_ns=start + at + attempt.give_up_ns,
                     # far from zero: there, conntrack takes a RST with sequence number 0 for one in the window
                     iss=iss.randrange(1 << 28, 1 << 32),
                     profile=attempt.profile,

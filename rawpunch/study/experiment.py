@@ -59,7 +59,7 @@ class Attempt:
     offset_ns: int = 0
     """Start of B after the start of A; negative when B is first."""
     give_up_ns: int = 3 * SECOND
-    """How long after the later start an end without an answer gives up."""
+    """How long after its own start an end without an answer gives up and closes."""
     profile: str = "linux"
     """Whose handshake table raw ends follow."""
 

@@ -69,7 +69,9 @@ def rows_of(recording: Recording, *, driver: str, capture_name: str, one_way_ns:
     assigned = assign(read_capture(recording.capture), list(plans.values()), VANTAGES)
     frames = dict(list(assigned.packets.groupby("attempt", sort=False, observed=True)))
     rows = Rows([], [], [], [])
-    rows.mappings.extend(MappingRow(**{str(name): value for name, value in mapping.items()}) for mapping in assigned.mappings.to_dict("records"))
+    rows.mappings.extend(
+        MappingRow(**{str(name): value for name, value in mapping.items()}) for mapping in assigned.mappings.to_dict("records")
+    )
     for done in recording.done:
         name = done.planned.name
         rows.transitions.extend(_transitions(done))
