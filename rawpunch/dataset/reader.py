@@ -21,11 +21,14 @@ class Dataset:
     Attributes:
         path: the run's folder.
         manifest: what the run was.
+
+    Raises:
+        Unreadable: the folder holds no run of this version.
     """
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self.manifest = manifest
+        self.manifest = Manifest.read(path)
         self._frames: dict[str, pd.DataFrame] = {}
 
     @property
@@ -73,8 +76,7 @@ def load(what: str | os.PathLike[str], root: str | os.PathLike[str] | None = Non
         UnknownName: nothing is called that.
         Unreadable: its manifest is not one of this version.
     """
-    path = find_run(what, root)
-    return Dataset(path, Manifest.read(path))
+    return Dataset(find_run(what, root))
 
 
 def read_table(path: Path, manifest: Manifest, table: str) -> Any:
