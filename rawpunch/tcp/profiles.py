@@ -4,7 +4,8 @@
     linux               Linux 6.12 and later
     linux-before-6.12   Linux up to 6.11; its SYN schedule is that of kernels up to 6.4
 
-Function names in the evidence are those of net/ipv4 in the Linux source.
+Function names in the evidence are those of net/ipv4 in the Linux source. Where it says *measured*,
+`tests/tcp/kernel_probe.py` puts the same segments to a kernel and to this profile, and compares what comes back.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from typing import Final
 
 from rawpunch.errors import UnknownName
 from rawpunch.tcp import rules as r
-from rawpunch.tcp.rules import Turn
+from rawpunch.tcp.rules import Guard, Turn
 from rawpunch.tcp.state import Habits, Offer, Schedule, State
-from rawpunch.tcp.table import OPENING, TABLE, On, Row
+from rawpunch.tcp.table import OPENING, SYNCHRONIZED, TABLE, On, Row
 from rawpunch.units import MS, SECOND
+from rawpunch.wire import seq
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +69,38 @@ class Profile:
 
 
 def _linux_fatal(turn: Turn) -> bool:
-    """Any ICMP error but source quench, fragmentation needed and packet too big."""
+    """An ICMP error with an errno: destination unreachable (but not fragmentation needed), TTL exceeded, parameter problem."""
     error = turn.error
     if error.quoted.source.is_ipv6:
         return error.type in {1, 3, 4}
-    return error.type in {11, 12} or (error.type == 3 and error.code != 4)
+    return (
+        error.type == 12 or (error.type == 11 and error.code == 0) or (error.type == 3 and error.code <= 15 and error.code != 4)
+    )
+
+
+def _linux_outside(turn: Turn) -> bool:
+    """It ends before RCV.NXT or begins behind the window: unlike RFC 9293, a segment that ends at RCV.NXT is let through."""
+    segment, block = turn.segment, turn.block
+    return seq.before(segment.end, block.rcv_nxt) or seq.distance(block.rcv_nxt, segment.seq) > block.rcv_wnd
+
+
+def _bare(turn: Turn) -> bool:
+    """It has none of ACK, RST and SYN."""
+    segment = turn.segment
+    return not (segment.has_ack or segment.rst or segment.syn)
+
+
+def _linux_ack_ancient(turn: Turn) -> bool:
+    """SEG.ACK < SND.UNA - min(MAX.SND.WND, octets acknowledged so far)."""
+    block = turn.block
+    reach = min(block.max_snd_wnd, seq.distance(block.iss, block.snd_una))
+    return seq.before(turn.segment.ack, seq.add(block.snd_una, -reach))
+
+
+def _guarded(at: str, row: str, guard: Guard, evidence: str) -> Override:
+    """The row `at` with another guard in the place of its first."""
+    old = next(other for other in TABLE if other.id == at)
+    return Override(at, replace(old, id=row, guards=(guard, *old.guards[1:])), evidence)
 
 
 def _doubling(first_ns: int, count: int) -> Schedule:
@@ -94,7 +123,7 @@ _ICMP = Override(
         "tcp_v4_err, tcp_v6_err: tcp_done_with_error in SYN_SENT and SYN_RECV",
     ),
     "tcp_v4_err: while connecting every error with an errno ends the socket, port and protocol unreachable and time exceeded "
-    "included; afterwards it is a soft error (sk_err_soft). Measured on 6.18: administratively prohibited gives EHOSTUNREACH",
+    "included; afterwards it is a soft error (sk_err_soft). Measured for ICMP, read for ICMPv6",
 )
 _AGAIN_LISTEN = Override(
     "received-syn-again",
@@ -178,6 +207,46 @@ _LISTEN_FIN = Override(
     "tcp_rcv_state_process, case TCP_LISTEN",
     replaces=False,
 )
+_SEQUENCE: Final = "tcp_sequence: dropped is what ends before rcv_wup or begins after the window. Measured"
+_SEQUENCES = (
+    _guarded("received-rst-outside", "linux-received-rst-outside", _linux_outside, _SEQUENCE),
+    _guarded("received-outside", "linux-received-outside", _linux_outside, _SEQUENCE),
+    _guarded("rst-outside", "linux-rst-outside", _linux_outside, _SEQUENCE),
+    _guarded("outside", "linux-outside", _linux_outside, _SEQUENCE),
+)
+_BARE = Override(
+    "linux-received-rst-outside",
+    Row(
+        "linux-bare",
+        (State.SYN_RECEIVED, *SYNCHRONIZED),
+        On.SEGMENT,
+        (_bare,),
+        (),
+        None,
+        "RFC 9293, 3.10.7.4, fifth, before the first",
+    ),
+    "tcp_rcv_state_process drops segments without ACK, RST and SYN before it looks at their numbers. Measured",
+    replaces=False,
+)
+_ANCIENT = _guarded(
+    "ack-ancient",
+    "linux-ack-ancient",
+    _linux_ack_ancient,
+    "tcp_ack (since 6.7): an ACK of octets that were never sent is challenged, however large the window. Measured",
+)
+_TEXT_WITH_SYN_ACK = Override(
+    "sent-syn-ack-and-more",
+    Row(
+        "linux-sent-syn-ack-and-more",
+        (State.SYN_SENT,),
+        On.SEGMENT,
+        (r.syn, r.ack, r.more_than_syn),
+        (r.take_syn, r.take_ack, r.send_ack, r.establish),
+        State.ESTABLISHED,
+        "RFC 9293, 3.10.7.3, fourth, without its text",
+    ),
+    "tcp_rcv_synsent_state_process: without Fast Open the text behind a SYN-ACK is not taken, and comes again. Measured",
+)
 _HASTE = Override(
     "sent-bad-ack",
     Row(
@@ -207,6 +276,18 @@ _PATIENT_LISTENER = Override(
     replaces=False,
 )
 
+_LINUX_ALWAYS: Final = (
+    _LISTEN_FIN,
+    _TEXT_WITH_SYN_ACK,
+    _HASTE,
+    *_SEQUENCES,
+    _BARE,
+    _AGAIN_LISTEN,
+    _AGAIN,
+    _MORE,
+    _ICMP,
+    _PATIENT_LISTENER,
+)
 _SECONDS_LINEAR: Final = (1, 2, 3, 4, 5, 7, 11, 19, 35, 67)
 
 RFC9293: Final = Profile(
@@ -235,14 +316,14 @@ LINUX: Final = Profile(
         time_wait_ns=60 * SECOND,  # TCP_TIMEWAIT_LEN
         challenge_gap_ns=500 * MS,  # tcp_invalid_ratelimit
     ),
-    (_LISTEN_FIN, _HASTE, _AGAIN_LISTEN, _AGAIN, _MORE, _CROSSING, _ICMP, _PATIENT_LISTENER),
+    (*_LINUX_ALWAYS, _CROSSING, _ANCIENT),
 )
 """Linux 6.12 and later."""
 
 LINUX_BEFORE_6_12: Final = Profile(
     "linux-before-6.12",
     replace(LINUX.habits, syn=_doubling(SECOND, 6)),  # tcp_syn_retries 6; kernels 6.5 to 6.11 have the linear schedule already
-    (_LISTEN_FIN, _HASTE, _AGAIN_LISTEN, _AGAIN, _MORE, _NO_CROSSING, _ICMP, _PATIENT_LISTENER),
+    (*_LINUX_ALWAYS, _NO_CROSSING),
 )
 """Linux up to 6.11."""
 

@@ -370,6 +370,54 @@ WALKS: dict[str, str] = {
         B > A  ACK seq 3002 ack 1001
         state CLOSE-WAIT
         """,
+    # --- where Linux differs by sequence numbers ---
+    "linux-sent-syn-ack-and-more": """
+        in SYN-SENT
+        B > A  SYN-ACK seq 3000 ack 1001 len 5
+        A > B  ACK seq 1001 ack 3001 win 64240         # the text is not taken
+        delivers 0
+        state ESTABLISHED
+        """,
+    "linux-received-rst-outside": """
+        in SYN-RECEIVED
+        B > A  RST-ACK seq 3000 ack 1001
+        B > A  RST seq 0
+        state SYN-RECEIVED
+        B > A  SYN+RST seq 3000                        # it ends at RCV.NXT
+        A > B  ACK seq 1001 ack 3001 win 64240
+        """,
+    "linux-received-outside": """
+        in SYN-RECEIVED
+        B > A  ACK seq 3000 ack 1001
+        A > B  ACK seq 1001 ack 3001 win 64240
+        state SYN-RECEIVED
+        """,
+    "linux-bare": """
+        in SYN-RECEIVED
+        B > A  NONE seq 2999
+        B > A  FIN seq 3001
+        state SYN-RECEIVED
+        """,
+    "linux-rst-outside": """
+        in ESTABLISHED
+        B > A  RST seq 3000
+        state ESTABLISHED
+        """,
+    "linux-outside": """
+        in ESTABLISHED
+        B > A  DATA seq 2000 ack 1001 len 1000
+        A > B  ACK seq 1001 ack 3001 win 64240
+        B > A  FIN-ACK seq 3000 ack 1001               # it ends at RCV.NXT
+        A > B  ACK seq 1001 ack 3001 win 64240
+        state ESTABLISHED
+        """,
+    "linux-ack-ancient": """
+        in ESTABLISHED
+        B > A  ACK seq 3001 ack 1000
+        B > A  ACK seq 3001 ack 999
+        A > B  ACK seq 1001 ack 3001 win 64240
+        state ESTABLISHED
+        """,
     # --- ICMP errors ---
     "icmp-idle": """
         in LISTEN
