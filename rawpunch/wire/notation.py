@@ -119,7 +119,7 @@ def format_segment(segment: Segment, names: Mapping[str, str] | None = None) -> 
         segment: the segment; payload bytes are not written, only their length.
         names: address -> name; an address without one is written as it is.
     """
-    kind = segment.kind
+    kind = segment.kind if segment.kind != "DATA" or segment.has_ack else "NONE"  # DATA is read with the ACK bit
     more = "".join(f"+{flag.name}" for flag in Flags if flag & segment.flags & ~_KINDS[kind])
     fields = [f"seq {segment.seq}"]
     if segment.has_ack:
