@@ -106,7 +106,7 @@ def find_gaps(journeys: Sequence[Journey]) -> tuple[Gap, ...]:
             spans.append([journey.start_ns, journey.end_ns])
     slowest = _slowest(journeys)
     usual = _IDLE_TRANSITS * slowest if slowest >= MS else _IDLE_MEDIANS * _usual_wait(journeys)
-    padding = round(slowest * _PADDING)
+    padding = round(_unit(journeys) * _PADDING)
     least = max(_LEAST_IDLE_NS, usual, 4 * padding)
     return tuple(
         Gap(before[1] + padding, after[0] - padding) for before, after in pairwise(spans) if after[0] - before[1] > least
@@ -120,13 +120,17 @@ def scale_of(journeys: Sequence[Journey], measure: Measure) -> Scale:
     gaps = find_gaps(journeys)
     first = min(journey.start_ns for journey in journeys)
     shown = max(journey.end_ns for journey in journeys) - first - sum(cut.end_ns - cut.start_ns for cut in gaps)
-    slowest = _slowest(journeys)
-    unit = slowest if slowest >= MS else max(slowest, _usual_wait(journeys), 1)
-    return Scale(first, min(measure.transit / unit, measure.tallest / max(shown, 1)), measure.gap, gaps)
+    return Scale(first, min(measure.transit / _unit(journeys), measure.tallest / max(shown, 1)), measure.gap, gaps)
 
 
 def _slowest(journeys: Sequence[Journey]) -> int:
     return max((journey.end_ns - journey.start_ns for journey in journeys), default=0)
+
+
+def _unit(journeys: Sequence[Journey]) -> float:
+    """What the scale is measured by, in ns: the slowest journey, or where none takes time, the usual wait."""
+    slowest = _slowest(journeys)
+    return slowest if slowest >= MS else max(slowest, _usual_wait(journeys), 1)
 
 
 def _usual_wait(journeys: Sequence[Journey]) -> float:

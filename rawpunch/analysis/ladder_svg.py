@@ -73,7 +73,7 @@ class _Drawing:
         self.xs = self._lane_xs()
         self.left = _AXIS + self.margin
         self.right = self.left + self.xs[-1]
-        self.width = self.right + self.margin + 14
+        self.width = self.right + (self.margin if ladder.lanes[-1].seen else _AXIS) + 14
         self.notes = {side: self._notes(side) for side in (LEFT, RIGHT)}
         lowest = max([layout.height, *(height for notes in self.notes.values() for height, *_ in notes)])
         self.bottom = _TOP + lowest + 30
@@ -309,7 +309,7 @@ class _Drawing:
                 colour = colour_of(journey.kind)
                 leader = track([(lane_x + side * 3, _TOP + y), (lane_x + side * 18, _TOP + height)])
                 yield element("path", d=leader, stroke=colour, stroke_width=0.8, opacity="0.55", fill="none")
-                if journey.decides:
+                if journey.decides and not (sent and journey.arrived):
                     yield self._pill(lane_x + side * _NOTE, _TOP + height, side, time, journey)
                 parts = [
                     span(time, fill=_PALE, font_size=11),
@@ -322,7 +322,7 @@ class _Drawing:
 
     def _pill(self, x: float, y: float, side: int, time: str, journey: Journey) -> str:
         """A ground under the words of the packet that decided."""
-        width = (len(self._words(journey)) + len(time)) * _CHARACTER + 30
+        width = (len(self._words(journey)) + len(time)) * _CHARACTER + 32
         left = x - width + 5 if side == LEFT else x - 5
         colour = colour_of(journey.kind)
         looks: dict[str, str] = {"fill_opacity": "0.12", "stroke_opacity": "0.5"}
@@ -350,7 +350,7 @@ class _Drawing:
         if any(journey.repeats for journey in ladder.journeys):
             remarks.append("Dashed: sent again.")
         if not all(lane.seen for lane in ladder.lanes):
-            remarks.append("Recorded at one side: of the other nothing is known but that it sent and may have got these.")
+            remarks.append("Recorded at one side only.")
         yield text(" ".join(remarks), 24, y, fill=_PALE, font_size=11)
 
 

@@ -1,0 +1,195 @@
+"""Intervals for what was counted and measured; thin wrappers over scipy, so that every figure carries its n and its interval."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from rawpunch.errors import BadParameter
+
+if TYPE_CHECKING:
+    import numpy as np
+
+CONFIDENCE: Final = 0.95
+_RESAMPLES: Final = 9_999
+_MOST_IN_MEMORY: Final = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Proportion:
+    """A share of successes with its interval."""
+
+    successes: int
+    n: int
+    low: float
+    high: float
+
+    @property
+    def share(self) -> float:
+        """Successes over n; not a number when n is 0."""
+        return self.successes / self.n if self.n else float("nan")
+
+    def __str__(self) -> str:
+        return f"{self.successes}/{self.n} = {self.share:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A figure with its interval, and how many observations of each sample made it."""
+
+    value: float
+    low: float
+    high: float
+    n: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}], n = {', '.join(map(str, self.n))}"
+
+
+@dataclass(frozen=True, slots=True)
+class Ecdf:
+    """An empirical distribution of times, some of which were only seen to be longer than something (censored)."""
+
+    times: tuple[float, ...]
+    """Where it steps, ascending."""
+    shares: tuple[float, ...]
+    """Share at or below each time."""
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    """Pointwise interval: Greenwood's formula, log-log; Wilson's where the share is 0 or 1 and it has none."""
+    n: int
+    censored: int
+
+    def quantile(self, share: float) -> float:
+        """The least time at or below which that share lies; infinite when too many are censored."""
+        return next((time for time, reached in zip(self.times, self.shares, strict=True) if reached >= share), float("inf"))
+
+
+def wilson(successes: int, n: int, confidence: float = CONFIDENCE) -> Proportion:
+    """A proportion with Wilson's score interval (Wilson 1927); n of 0 gives [0, 1].
+
+    Raises:
+        BadParameter: the counts are impossible.
+    """
+    return _proportion(successes, n, confidence, "wilson")
+
+
+def clopper_pearson(successes: int, n: int, confidence: float = CONFIDENCE) -> Proportion:
+    """A proportion with the exact interval of Clopper and Pearson (1934), which never covers less than it says.
+
+    Raises:
+        BadParameter: the counts are impossible.
+    """
+    return _proportion(successes, n, confidence, "exact")
+
+
+def _proportion(successes: int, n: int, confidence: float, method: Literal["wilson", "exact"]) -> Proportion:
+    from scipy.stats import binomtest  # noqa: PLC0415  scipy takes most of a second to come
+
+    if not 0 <= successes <= n:
+        raise BadParameter(f"{successes} successes of {n} are impossible")
+    if n == 0:
+        return Proportion(0, 0, 0.0, 1.0)
+    interval = binomtest(successes, n).proportion_ci(confidence, method)
+    return Proportion(successes, n, float(interval.low), float(interval.high))
+
+
+def difference(one: Proportion, other: Proportion, confidence: float = CONFIDENCE) -> Estimate:
+    """Share of `one` minus share of `other`, with Newcombe's interval from the two Wilson intervals (Newcombe 1998, method 10).
+
+    Raises:
+        BadParameter: one of them has no observations.
+    """
+    if not (one.n and other.n):
+        raise BadParameter("a difference needs observations on both sides", why=f"n = {one.n} and {other.n}")
+    first, second = wilson(one.successes, one.n, confidence), wilson(other.successes, other.n, confidence)
+    value = first.share - second.share
+    low = value - ((first.share - first.low) ** 2 + (second.high - second.share) ** 2) ** 0.5
+    high = value + ((first.high - first.share) ** 2 + (second.share - second.low) ** 2) ** 0.5
+    return Estimate(value, max(low, -1.0), min(high, 1.0), (one.n, other.n))
+
+
+def ratio_of_medians(
+    one: Sequence[float], other: Sequence[float], *, seed: int = 0, confidence: float = CONFIDENCE, resamples: int = _RESAMPLES
+) -> Estimate:
+    """Median of `one` over median of `other`, with a percentile bootstrap interval (samples drawn independently).
+
+    Args:
+        one: observations.
+        other: observations, their median not 0.
+        seed: of the resampling; the same seed gives the same interval.
+        confidence: of the interval.
+        resamples: how many times to draw.
+
+    Raises:
+        BadParameter: a sample has fewer than two observations, or a median of 0 below the line.
+    """
+    import numpy as np  # noqa: PLC0415  as above
+    from scipy.stats import bootstrap  # noqa: PLC0415  as above
+
+    above, below = np.asarray(one, dtype=float), np.asarray(other, dtype=float)
+    if min(above.size, below.size) < 2:
+        raise BadParameter("a bootstrap needs two observations of each sample", why=f"n = {above.size} and {below.size}")
+    if np.median(below) == 0:
+        raise BadParameter("the median below the line is 0")
+
+    def ratio(top: np.ndarray, bottom: np.ndarray, axis: int = -1) -> np.ndarray:
+        return np.asarray(np.median(top, axis=axis) / np.median(bottom, axis=axis))
+
+    batch = max(1, _MOST_IN_MEMORY // max(above.size, below.size))
+    drawn = bootstrap(
+        (above, below),
+        ratio,
+        n_resamples=resamples,
+        batch=batch,
+        vectorized=True,
+        confidence_level=confidence,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    interval = drawn.confidence_interval
+    return Estimate(float(ratio(above, below)), float(interval.low), float(interval.high), (above.size, below.size))
+
+
+def ecdf(times: Sequence[float], censored: Sequence[float] = (), confidence: float = CONFIDENCE) -> Ecdf:
+    """The distribution of times, with those that were cut off counted as longer than that (Kaplan and Meier 1958).
+
+    Args:
+        times: times that were seen to the end.
+        censored: for each that was not, how long it was watched.
+        confidence: of the pointwise interval.
+
+    Raises:
+        BadParameter: no time was seen to the end.
+    """
+    import numpy as np  # noqa: PLC0415  as above
+    from scipy.stats import CensoredData  # noqa: PLC0415  as above
+    from scipy.stats import ecdf as scipy_ecdf  # noqa: PLC0415  as above
+
+    if not len(times):
+        raise BadParameter("no time was seen to the end", why=f"{len(censored)} were cut off")
+    data = CensoredData(uncensored=np.asarray(times, dtype=float), right=np.asarray(censored, dtype=float))
+    found = scipy_ecdf(data).cdf
+    with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
+        warnings.simplefilter("ignore", RuntimeWarning)  # the formula has no interval where the share is 0 or 1
+        interval: Any = found.confidence_interval(confidence, method="log-log")
+    n = len(times) + len(censored)
+    shares = found.probabilities
+    low = np.where(
+        np.isnan(interval.low.probabilities), np.where(shares < 1, 0.0, wilson(n, n, confidence).low), interval.low.probabilities
+    )
+    high = np.where(
+        np.isnan(interval.high.probabilities),
+        np.where(shares > 0, 1.0, wilson(0, n, confidence).high),
+        interval.high.probabilities,
+    )
+    return Ecdf(
+        tuple(map(float, found.quantiles)),
+        tuple(map(float, shares)),
+        tuple(map(float, low)),
+        tuple(map(float, high)),
+        n,
+        len(censored),
+    )
