@@ -10,6 +10,7 @@ A damaged file gives what lies before the damage; the damage is counted in `Walk
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 from collections import Counter
@@ -29,6 +30,8 @@ Ints = npt.NDArray[np.int64]
 
 PIECE_BYTES: Final = 8 << 20
 """How much of a file is worked on at a time."""
+_UNPACK_BYTES: Final = 4096
+"""How much is unpacked in one call: so much can be lost where packed data are damaged."""
 PAD: Final = 128
 """Octets behind a piece that may be looked at though they mean nothing."""
 MAX_RECORD: Final = 262_144
@@ -110,6 +113,8 @@ class Walk:
     """All interfaces met so far, over all sections."""
     skipped: Counter[str] = field(default_factory=Counter)
     """Reason -> how often."""
+    noted: Counter[str] = field(default_factory=Counter)
+    """What is odd about packets that were taken -> how often."""
     packets: int = 0
     """Packets met so far."""
     done_bytes: int = 0
@@ -126,9 +131,10 @@ class Walk:
             elif magic == _SECTION:
                 yield from _PcapNg(self, source).pieces()
             else:
+                damaged = "it is packed, and the packed data are damaged" if self.skipped else "it is empty"
                 raise Unreadable(
                     f"{self.path} is not a capture file",
-                    why="it begins with neither a pcap nor a pcapng header" if start else "it is empty",
+                    why="it begins with neither a pcap nor a pcapng header" if start else damaged,
                     todo="give a pcap or pcapng file, plain, .gz or .zst",
                 )
 
@@ -200,8 +206,9 @@ class _Source:
             grown[:rest] = self.data[:rest]
             self.data = grown
         room = len(self.data) - PAD
+        most = room if isinstance(self.stream, io.RawIOBase) else _UNPACK_BYTES
         while self.length < room and not self.ended:
-            got = self._read(self.data.data[self.length : room])
+            got = self._read(self.data.data[self.length : min(room, self.length + most)])
             self.ended = got == 0
             self.length += got
             progress += got

@@ -29,7 +29,7 @@ def read_table(path: str | os.PathLike[str], *, columns: Sequence[str] | None = 
         columns: those wanted, in this order; all of `COLUMNS` by default.
 
     Returns:
-        The table; its schema's metadata has ``skipped`` (JSON: reason -> packets) and ``packets`` (how many there were in all).
+        The table; its schema's metadata has ``packets``, ``skipped`` and ``noted`` (JSON), as `read_capture` explains them.
 
     Raises:
         Unreadable: the file cannot be opened or is no capture; a damaged one gives what lies before the damage.
@@ -42,7 +42,8 @@ def read_table(path: str | os.PathLike[str], *, columns: Sequence[str] | None = 
 def read_capture(path: str | os.PathLike[str], *, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """The same as a DataFrame: words categorical, nullable numbers as pandas' masked types, options as Arrow binary.
 
-    ``frame.attrs["skipped"]`` says what was left out (reason -> packets), ``frame.attrs["packets"]`` how many packets there were.
+    `frame.attrs` has ``packets`` (how many there were in all), ``skipped`` (why packets are no rows -> how many) and ``noted``
+    (what is odd about packets that are rows -> how many).
 
     Raises:
         Unreadable: the file cannot be opened or is no capture; a damaged one gives what lies before the damage.
@@ -85,7 +86,8 @@ def to_table(decoder: Decoder, pieces: Sequence[Decoded]) -> pa.Table:
             arrays.append(pa.DictionaryArray.from_arrays(codes, pa.array(words[name], pa.string())))
         else:
             arrays.append(pa.array(values, kind, mask=mask))
-    metadata = {"skipped": json.dumps(dict(decoder.skipped)), "packets": str(decoder.walk.packets)}
+    walk = decoder.walk
+    metadata = {"packets": str(walk.packets), "skipped": json.dumps(walk.skipped), "noted": json.dumps(walk.noted)}
     fields = [pa.field(name, COLUMNS[name]) for name in decoder.columns]
     return pa.table(arrays, pa.schema(fields, metadata))
 
@@ -110,6 +112,6 @@ def to_frame(decoder: Decoder, pieces: Sequence[Decoded]) -> pd.DataFrame:
         else:
             columns[name] = values
     frame = pd.DataFrame(columns, copy=False)
-    frame.attrs["skipped"] = dict(decoder.skipped)
-    frame.attrs["packets"] = decoder.walk.packets
+    walk = decoder.walk
+    frame.attrs.update(packets=walk.packets, skipped=dict(walk.skipped), noted=dict(walk.noted))
     return frame

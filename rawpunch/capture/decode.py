@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +21,7 @@ import pyarrow as pa
 from rawpunch.capture.blocks import Bytes, Described, Ints, Records, Walk, gather
 from rawpunch.capture.headers import (
     CUT_SHORT,
+    FIRST_FRAGMENT,
     MALFORMED,
     Carried,
     Framed,
@@ -191,8 +192,10 @@ class Decoder:
 
     def _addressed(self, part: Carried) -> Carried:
         wanted = "source_address" in self.columns or "destination_address" in self.columns
-        codes = [self.addresses.codes(raw) if wanted else np.zeros(len(raw), np.int32) for raw in (part.source, part.destination)]
-        return Carried(part.row, part.at, part.length, part.captured, part.protocol, part.ttl, *codes)
+        if not wanted:
+            none = np.zeros(len(part.at), np.int32)
+            return replace(part, source=none, destination=none)
+        return replace(part, source=self.addresses.codes(part.source), destination=self.addresses.codes(part.destination))
 
     def _errors(self, data: Bytes, part: Carried, is_tcp: npt.NDArray[np.bool_]) -> Iterator[tuple[Carried, Carried]]:
         """The ICMP errors about TCP among IP packets, each with what it quotes; the rest is counted."""
@@ -268,6 +271,8 @@ class Decoder:
         if bad.any():
             self._skip(MALFORMED, bad)
             segments, head, offset_flags, header = segments.take(~bad), head[~bad], offset_flags[~bad], header[~bad]
+        if segments.more.any():
+            self.walk.noted[FIRST_FRAGMENT] += int(segments.more.sum())
         payload = segments.length - header
         flags = (offset_flags & 0x1FF).astype(np.int16)
         count = len(flags)
@@ -328,7 +333,7 @@ def _joined(parts: list[Carried]) -> Carried:
     if not parts:
         none = np.zeros(0, np.int64)
         octets = none.astype(np.uint8)
-        return Carried(none, none, none, none, octets, octets, none.astype(np.int32), none.astype(np.int32))
+        return Carried(none, none, none, none, octets, octets, none.astype(np.int32), none.astype(np.int32), none > 0)
     return Carried(*(np.concatenate([getattr(part, name) for part in parts]) for name in Carried.__slots__))
 
 

@@ -19,6 +19,7 @@ NOT_IP: Final = "not IP"
 CUT_SHORT: Final = "cut short by the capture"
 MALFORMED: Final = "malformed"
 LATER_FRAGMENT: Final = "later fragment"
+FIRST_FRAGMENT: Final = "first fragment"
 
 LINK_NULL, LINK_ETHERNET, LINK_LOOP, LINK_SLL, LINK_IPV4, LINK_IPV6, LINK_SLL2 = 0, 1, 108, 113, 228, 229, 276
 LINK_RAW: Final = frozenset({12, 14, 101})
@@ -68,6 +69,8 @@ class Carried:
     source: npt.NDArray[np.generic]
     """Source address: a number for IPv4, 16 octets for IPv6."""
     destination: npt.NDArray[np.generic]
+    more: npt.NDArray[np.bool_]
+    """Whether more fragments follow."""
 
     def take(self, which: npt.NDArray[np.bool_] | Ints) -> Carried:
         """Some of them, by index or mask."""
@@ -174,6 +177,7 @@ def strip_ipv4(data: Bytes, packets: Framed, skipped: Counter[str]) -> Carried:
         head["ttl"],
         head["source"].astype(np.uint32),
         head["destination"].astype(np.uint32),
+        (head["fragment"] & 0x2000) != 0,
     )
     return _sift(carried, skipped, bad, cut, later)
 
@@ -187,12 +191,15 @@ def strip_ipv6(data: Bytes, packets: Framed, skipped: Counter[str]) -> Carried:
     header = np.full(len(packets.at), 40, np.int64)
     following = head["next"].copy()
     later = np.zeros(len(header), np.bool_)
+    first = np.zeros(len(header), np.bool_)
     for _ in range(_EXTENSIONS_MOST):
         more = np.flatnonzero(np.isin(following, _EXTENSIONS) & (header + 8 <= captured) & ~later)
         if not len(more):
             break
         where, kind = packets.at[more] + header[more], following[more]
-        later[more] = (kind == _FRAGMENT) & (gather(data, where + 2, ">u2") & 0xFFF8 != 0)
+        fragment = np.where(kind == _FRAGMENT, gather(data, where + 2, ">u2"), 0)
+        later[more] = fragment & 0xFFF8 != 0
+        first[more] |= fragment & 1 != 0
         units = data[where + 1].astype(np.int64)
         size = np.where(kind == _FRAGMENT, 8, np.where(kind == _AUTHENTICATION, (units + 2) * 4, (units + 1) * 8))
         following[more] = data[where]
@@ -210,6 +217,7 @@ def strip_ipv6(data: Bytes, packets: Framed, skipped: Counter[str]) -> Carried:
         head["ttl"],
         head["source"],
         head["destination"],
+        first,
     )
     return _sift(carried, skipped, bad, cut, later)
 
