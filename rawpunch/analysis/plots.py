@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from rawpunch.analysis.statistics import CONFIDENCE, ecdf
-from rawpunch.analysis.tables import keep, success
+from rawpunch.analysis.tables import keep, success_by
 from rawpunch.errors import BadParameter
 from rawpunch.record.words import Outcome
 from rawpunch.units import MS, format_duration
@@ -48,7 +48,7 @@ def success_figure(
     Raises:
         BadParameter: a factor is no column, or no attempt counts.
     """
-    found = success(attempts, [x, by], outcome=outcome, confidence=confidence)
+    found = success_by(attempts, [x, by], outcome=outcome, confidence=confidence)
     table = found.table[found.table["n"] > 0]
     if table.empty:
         raise BadParameter("there is nothing to plot", why=str(found.kept))
@@ -59,11 +59,11 @@ def success_figure(
         rows = table[table[by] == level]
         places = [levels.index(value) + (index - (len(series) - 1) / 2) * width for value in rows[x]]
         colour = _COLOURS[index % len(_COLOURS)]
-        below = (rows["share"] - rows["low"]).clip(lower=0)
-        above = (rows["high"] - rows["share"]).clip(lower=0)
+        below = (rows["estimate"] - rows["low"]).clip(lower=0)
+        above = (rows["high"] - rows["estimate"]).clip(lower=0)
         axes.errorbar(
             places,
-            rows["share"],
+            rows["estimate"],
             yerr=[below, above],
             fmt=_MARKERS[index % len(_MARKERS)],
             color=colour,

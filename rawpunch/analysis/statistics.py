@@ -27,12 +27,12 @@ class Proportion:
     high: float
 
     @property
-    def share(self) -> float:
+    def estimate(self) -> float:
         """Successes over n; not a number when n is 0."""
         return self.successes / self.n if self.n else float("nan")
 
     def __str__(self) -> str:
-        return f"{self.successes}/{self.n} = {self.share:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        return f"{self.successes}/{self.n} = {self.estimate:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +105,9 @@ def difference(one: Proportion, other: Proportion, confidence: float = CONFIDENC
     if not (one.n and other.n):
         raise BadParameter("a difference needs observations on both sides", why=f"n = {one.n} and {other.n}")
     first, second = wilson(one.successes, one.n, confidence), wilson(other.successes, other.n, confidence)
-    value = first.share - second.share
-    low = value - ((first.share - first.low) ** 2 + (second.high - second.share) ** 2) ** 0.5
-    high = value + ((first.high - first.share) ** 2 + (second.share - second.low) ** 2) ** 0.5
+    value = first.estimate - second.estimate
+    low = value - ((first.estimate - first.low) ** 2 + (second.high - second.estimate) ** 2) ** 0.5
+    high = value + ((first.high - first.estimate) ** 2 + (second.estimate - second.low) ** 2) ** 0.5
     return Estimate(value, max(low, -1.0), min(high, 1.0), (one.n, other.n))
 
 

@@ -36,7 +36,7 @@ class SuccessTable:
     """Success by factors."""
 
     table: pd.DataFrame
-    """One row per combination of levels: the factors, `successes`, `n`, `share`, `low`, `high`, and `disturbed` (left out)."""
+    """One row per combination of levels: the factors, `successes`, `n`, `estimate`, `low`, `high`, and `disturbed` (left out)."""
     kept: Kept
 
     def __str__(self) -> str:
@@ -58,7 +58,7 @@ def keep(attempts: pd.DataFrame) -> Kept:
     return Kept(attempts[~disturbed & ~unmeasured], int(disturbed.sum()), int(unmeasured.sum()))
 
 
-def success(
+def success_by(
     attempts: pd.DataFrame,
     by: str | Sequence[str] = (),
     *,
@@ -85,9 +85,9 @@ def success(
     rows = []
     for levels, group in groups:
         counted = keep(group)
-        share = wilson(int((counted.attempts["outcome"] == outcome).sum()), len(counted.attempts), confidence)
-        rows.append((*levels, share.successes, share.n, share.share, share.low, share.high, counted.disturbed))
-    columns = [*factors, "successes", "n", "share", "low", "high", "disturbed"]
+        rate = wilson(int((counted.attempts["outcome"] == outcome).sum()), len(counted.attempts), confidence)
+        rows.append((*levels, rate.successes, rate.n, rate.estimate, rate.low, rate.high, counted.disturbed))
+    columns = [*factors, "successes", "n", "estimate", "low", "high", "disturbed"]
     return SuccessTable(pd.DataFrame(rows, columns=columns), kept)
 
 
