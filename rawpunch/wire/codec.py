@@ -138,7 +138,7 @@ def decode(packet: bytes | memoryview) -> Packet:
         raise Malformed(f"IP version {version} is unknown or its header is cut short")
     if protocol == PROTO_TCP:
         return _decode_tcp(data, header, total, ttl, source, destination)
-    if protocol in (PROTO_ICMP, PROTO_ICMPV6):
+    if protocol == (PROTO_ICMP if version == 4 else PROTO_ICMPV6):
         return _decode_icmp(data[header:total], protocol, ttl, source, destination)
     raise Malformed(f"IP protocol {protocol} is neither TCP nor ICMP")
 
@@ -170,7 +170,7 @@ def _decode_icmp(body: bytes, protocol: int, ttl: int, source: bytes, destinatio
         raise Malformed("an ICMP message that is not an error")
     quote = body[8:]
     ipv4 = protocol == PROTO_ICMP
-    at = (quote[0] & 15) * 4 if ipv4 and quote else 40
+    at = max(20, (quote[0] & 15) * 4) if ipv4 and quote else 40
     where = (slice(12, 16), slice(16, 20), 9) if ipv4 else (slice(8, 24), slice(24, 40), 6)
     if len(quote) < at + _MIN_QUOTE or quote[where[2]] != PROTO_TCP:
         raise Malformed("an ICMP error that quotes no TCP segment")

@@ -39,8 +39,8 @@ def test_scapy_reads_what_we_write(segment: Segment) -> None:
     data = encode(segment)
     packet = IPv6(data) if segment.source.is_ipv6 else IP(data)
     tcp = packet[TCP]
-    assert (packet.src, packet.dst) == (segment.source.address, segment.destination.address)
-    assert (tcp.sport, tcp.dport, tcp.seq, tcp.ack) == (segment.source.port, segment.destination.port, segment.seq, segment.ack)
+    assert Flow(Endpoint(packet.src, tcp.sport), Endpoint(packet.dst, tcp.dport)) == segment.flow
+    assert (tcp.seq, tcp.ack) == (segment.seq, segment.ack)
     assert (int(tcp.flags), tcp.window) == (int(segment.flags), segment.window)
     assert bytes(tcp.payload) == segment.payload
     assert (packet.hlim if segment.source.is_ipv6 else packet.ttl) == segment.ttl
@@ -171,6 +171,27 @@ def test_later_fragments_and_other_protocols_are_malformed() -> None:
     for raw in (fragment, udp, echo, strange, b""):
         with pytest.raises(Malformed):
             decode(bytes(raw))
+
+
+def test_a_quotation_with_a_broken_header_is_malformed() -> None:
+    """The quoted packet's own header length is a claim too: too short a header, or one that runs past the end."""
+    error = IcmpError("192.0.2.9", A.address, 3, 1, Flow(A, B), 1)
+    for first in range(0x40, 0x50):
+        for length in range(28, 56):
+            raw = bytearray(encode_icmp_error(error, encode(SYN)))[:length]
+            raw[2:4] = len(raw).to_bytes(2, "big")
+            if length > 28:
+                raw[28] = first
+            with pytest.raises(Malformed):
+                decode(bytes(raw))
+
+
+def test_each_family_has_its_own_icmp() -> None:
+    """ICMPv6 inside IPv4 is neither."""
+    raw = bytearray(encode_icmp_error(IcmpError("192.0.2.9", A.address, 3, 1, Flow(A, B), 1), encode(SYN)))
+    raw[9] = 58
+    with pytest.raises(Malformed):
+        decode(bytes(raw))
 
 
 def test_mixed_families_and_long_options_cannot_be_sent() -> None:
