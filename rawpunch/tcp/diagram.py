@@ -50,7 +50,7 @@ def mermaid(profile: Profile = RFC9293, states: Collection[State] = OPENING_STAT
 
     Args:
         profile: whose table.
-        states: the states to show, with the transitions among them; `State` for all.
+        states: the states to show, with the transitions among them; `tuple(State)` for all.
     """
     labels: dict[tuple[State, State], list[str]] = {}
     for before, after, row in transitions(profile):
