@@ -2,8 +2,9 @@
 
 from rawpunch.tcp.handshake import Handshake
 from rawpunch.tcp.profiles import LINUX, LINUX_BEFORE_6_12, PROFILES, RFC9293, Override, Profile, profile
+from rawpunch.tcp.row import On, Row
 from rawpunch.tcp.state import Habits, Negotiated, Offer, Schedule, State
-from rawpunch.tcp.table import TABLE, On, Row
+from rawpunch.tcp.table import TABLE
 
 __all__ = [
     "LINUX",

@@ -5,29 +5,29 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
-from rawpunch.tcp import rules
+from rawpunch.tcp import guards as when
+from rawpunch.tcp.actions import SENDS
 from rawpunch.tcp.profiles import RFC9293, Profile
-from rawpunch.tcp.rules import SENDS, Guard
+from rawpunch.tcp.row import Guard, On, Row
 from rawpunch.tcp.state import State
-from rawpunch.tcp.table import On, Row
 
 OPENING_STATES: Final = (State.CLOSED, State.LISTEN, State.SYN_SENT, State.SYN_RECEIVED, State.ESTABLISHED)
 """What a diagram of the opening shows."""
 
 _WORDS: Final[dict[Guard, str]] = {
-    rules.rst: "RST",
-    rules.syn: "SYN",
-    rules.ack: "ACK",
-    rules.acks_syn: "ACK of our SYN",
-    rules.acks_fin: "ACK of our FIN",
-    rules.fin_in_order: "FIN",
-    rules.from_listen: "(from LISTEN)",
-    rules.hard_error: "hard",
+    when.rst: "RST",
+    when.syn: "SYN",
+    when.ack: "ACK",
+    when.acks_syn: "ACK of our SYN",
+    when.acks_fin: "ACK of our FIN",
+    when.fin_in_order: "FIN",
+    when.from_listen: "(from LISTEN)",
+    when.hard_error: "hard",
 }
 _PHRASES: Final[dict[tuple[Guard, ...], str]] = {
-    (rules.rst, rules.ack): "RST",
-    (rules.syn, rules.ack): "SYN-ACK",
-    (rules.syn, rules.at_irs, rules.acks_syn): "crossing SYN-ACK",
+    (when.rst, when.ack): "RST",
+    (when.syn, when.ack): "SYN-ACK",
+    (when.syn, when.at_irs, when.acks_syn): "crossing SYN-ACK",
 }
 
 
@@ -54,7 +54,7 @@ def mermaid(profile: Profile = RFC9293, states: Collection[State] = OPENING_STAT
     """
     labels: dict[tuple[State, State], list[str]] = {}
     for before, after, row in transitions(profile):
-        if rules.more_than_syn in row.guards:
+        if when.more_than_syn in row.guards:
             continue  # the same transition as the row for the bare SYN-ACK
         if before in states and after in states and (text := label(row)) not in labels.setdefault((before, after), []):
             labels[before, after].append(text)

@@ -9,9 +9,8 @@ from rawpunch.errors import BadParameter
 from rawpunch.machine import Abort, Arrived, Changed, Close, Effect, Listen, Open, Stimulus, Woke
 from rawpunch.tcp import segments
 from rawpunch.tcp.profiles import Profile
-from rawpunch.tcp.rules import Turn
+from rawpunch.tcp.row import On, Turn
 from rawpunch.tcp.state import Block, Negotiated, Offer, State
-from rawpunch.tcp.table import On
 from rawpunch.wire.endpoint import Endpoint
 from rawpunch.wire.segment import IcmpError, Segment
 from rawpunch.wire.seq import MODULUS

@@ -16,10 +16,11 @@ from functools import cached_property
 from typing import Final
 
 from rawpunch.errors import UnknownName
-from rawpunch.tcp import rules as r
-from rawpunch.tcp.rules import Guard, Turn
+from rawpunch.tcp import actions as do
+from rawpunch.tcp import guards as when
+from rawpunch.tcp.row import Guard, On, Row, Turn
 from rawpunch.tcp.state import Habits, Offer, Schedule, State
-from rawpunch.tcp.table import OPENING, SYNCHRONIZED, TABLE, On, Row
+from rawpunch.tcp.table import OPENING, SYNCHRONIZED, TABLE
 from rawpunch.units import MS, SECOND
 from rawpunch.wire import seq
 
@@ -117,8 +118,8 @@ _ICMP = Override(
         "linux-icmp-opening",
         OPENING,
         On.ICMP,
-        (r.quotes_us, _linux_fatal),
-        (r.end_unreachable,),
+        (when.quotes_us, _linux_fatal),
+        (do.end_unreachable,),
         State.CLOSED,
         "tcp_v4_err, tcp_v6_err: tcp_done_with_error in SYN_SENT and SYN_RECV",
     ),
@@ -131,8 +132,8 @@ _AGAIN_LISTEN = Override(
         "linux-received-syn-again-from-listen",
         (State.SYN_RECEIVED,),
         On.SEGMENT,
-        (r.syn, r.no_ack, r.at_irs, r.from_listen),
-        (r.send_syn_ack,),
+        (when.syn, when.no_ack, when.at_irs, when.from_listen),
+        (do.send_syn_ack,),
         None,
         "tcp_check_req: a pure retransmitted SYN is answered by the SYN-ACK again",
     ),
@@ -145,8 +146,8 @@ _AGAIN = Override(
         "linux-received-syn-again",
         (State.SYN_RECEIVED,),
         On.SEGMENT,
-        (r.syn, r.no_ack, r.at_irs),
-        (r.challenge,),
+        (when.syn, when.no_ack, when.at_irs),
+        (do.challenge,),
         None,
         "RFC 5961, 4.2",
     ),
@@ -158,8 +159,8 @@ _MORE = Override(
         "linux-received-crossing-syn-ack-and-more",
         (State.SYN_RECEIVED,),
         On.SEGMENT,
-        (r.syn, r.at_irs, r.acks_syn, r.more_than_syn),
-        (r.challenge,),
+        (when.syn, when.at_irs, when.acks_syn, when.more_than_syn),
+        (do.challenge,),
         None,
         "RFC 5961, 4.2",
     ),
@@ -171,8 +172,8 @@ _CROSSING = Override(
         "linux-received-crossing-syn-ack",
         (State.SYN_RECEIVED,),
         On.SEGMENT,
-        (r.syn, r.at_irs, r.acks_syn),
-        (r.take_ack, r.send_ack_with_dsack, r.establish),
+        (when.syn, when.at_irs, when.acks_syn),
+        (do.take_ack, do.send_ack_with_dsack, do.establish),
         State.ESTABLISHED,
         "RFC 9293, 3.5, figure 7; RFC 2883",
     ),
@@ -185,8 +186,8 @@ _NO_CROSSING = Override(
         "linux-old-received-crossing-syn-ack",
         (State.SYN_RECEIVED,),
         On.SEGMENT,
-        (r.syn, r.at_irs, r.acks_syn),
-        (r.challenge,),
+        (when.syn, when.at_irs, when.acks_syn),
+        (do.challenge,),
         None,
         "RFC 5961, 4.2",
     ),
@@ -199,7 +200,7 @@ _LISTEN_FIN = Override(
         "linux-listen-syn-fin",
         (State.LISTEN,),
         On.SEGMENT,
-        (r.syn, r.fin),
+        (when.syn, when.fin),
         (),
         None,
         "tcp_rcv_state_process: a SYN with FIN is discarded in LISTEN",
@@ -240,8 +241,8 @@ _TEXT_WITH_SYN_ACK = Override(
         "linux-sent-syn-ack-and-more",
         (State.SYN_SENT,),
         On.SEGMENT,
-        (r.syn, r.ack, r.more_than_syn),
-        (r.take_syn, r.take_ack, r.send_ack, r.establish),
+        (when.syn, when.ack, when.more_than_syn),
+        (do.take_syn, do.take_ack, do.send_ack, do.establish),
         State.ESTABLISHED,
         "RFC 9293, 3.10.7.3, fourth, without its text",
     ),
@@ -253,8 +254,8 @@ _HASTE = Override(
         "linux-sent-bad-ack",
         (State.SYN_SENT,),
         On.SEGMENT,
-        (r.ack_of_nothing_sent,),
-        (r.answer_rst, r.hasten_retransmission),
+        (when.ack_of_nothing_sent,),
+        (do.answer_rst, do.hasten_retransmission),
         None,
         "RFC 9293, 3.10.7.3, first",
     ),
@@ -267,8 +268,8 @@ _PATIENT_LISTENER = Override(
         "linux-request-timed-out",
         (State.SYN_RECEIVED,),
         On.TIMER,
-        (r.expired, r.from_listen, r.patient),
-        (r.back_to_listen,),
+        (when.expired, when.from_listen, when.patient),
+        (do.back_to_listen,),
         State.LISTEN,
         "reqsk_timer_handler: the request goes, the listener stays",
     ),

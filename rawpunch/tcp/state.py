@@ -106,7 +106,7 @@ class Habits:
 
 @dataclass(slots=True)
 class Block:
-    """The transmission control block (RFC 9293, section 3.3.1). Only the actions in `rules` change it."""
+    """The transmission control block (RFC 9293, section 3.3.1). Only the table's actions change it."""
 
     local: Endpoint
     remote: Endpoint | None

@@ -43,46 +43,12 @@ answered by a duplicate ACK and sent again by the peer), and PAWS does not drop 
 
 from __future__ import annotations
 
-import enum
-from dataclasses import dataclass
 from typing import Final
 
-from rawpunch.tcp import rules as r
-from rawpunch.tcp.rules import Action, Guard
+from rawpunch.tcp import actions as do
+from rawpunch.tcp import guards as when
+from rawpunch.tcp.row import On, Row
 from rawpunch.tcp.state import State
-
-
-class On(enum.StrEnum):
-    """Kinds of stimuli: the user's calls, a segment's or ICMP error's arrival, a timer."""
-
-    OPEN = "OPEN"
-    LISTEN = "LISTEN"
-    CLOSE = "CLOSE"
-    ABORT = "ABORT"
-    SEGMENT = "SEGMENT"
-    ICMP = "ICMP"
-    TIMER = "TIMER"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row of the table."""
-
-    id: str
-    """Its name, unique in a table; the transitions of a dataset quote it."""
-    states: tuple[State, ...]
-    on: On
-    guards: tuple[Guard, ...]
-    """All must hold."""
-    actions: tuple[Action, ...]
-    """Run in this order."""
-    to: State | None
-    """Next state; None to stay."""
-    source: str
-    """The citation: document and section."""
-    go_on: bool = False
-    """Whether the same stimulus is then looked up again in the next state ("continue processing")."""
-
 
 CLOSED, LISTEN = State.CLOSED, State.LISTEN
 SYN_SENT, SYN_RECEIVED, ESTABLISHED = State.SYN_SENT, State.SYN_RECEIVED, State.ESTABLISHED
@@ -99,23 +65,23 @@ FIN_UNACKED: Final = (FIN_WAIT_1, CLOSING, LAST_ACK)
 _SEGMENT = On.SEGMENT
 
 OWN_SEGMENTS: Final = (
-    Row("not-ours", ALL, _SEGMENT, (r.not_ours,), (), None, "RFC 9293, 3.3.1: a connection is named by its pair of sockets"),
+    Row("not-ours", ALL, _SEGMENT, (when.not_ours,), (), None, "RFC 9293, 3.3.1: a connection is named by its pair of sockets"),
 )
 
 CLOSED_SEGMENTS: Final = (
-    Row("closed-rst", (CLOSED,), _SEGMENT, (r.rst,), (), None, "RFC 9293, 3.10.7.1"),
-    Row("closed-any", (CLOSED,), _SEGMENT, (), (r.answer_rst,), None, "RFC 9293, 3.10.7.1"),
+    Row("closed-rst", (CLOSED,), _SEGMENT, (when.rst,), (), None, "RFC 9293, 3.10.7.1"),
+    Row("closed-any", (CLOSED,), _SEGMENT, (), (do.answer_rst,), None, "RFC 9293, 3.10.7.1"),
 )
 
 LISTEN_SEGMENTS: Final = (
-    Row("listen-rst", (LISTEN,), _SEGMENT, (r.rst,), (), None, "RFC 9293, 3.10.7.2, first"),
-    Row("listen-ack", (LISTEN,), _SEGMENT, (r.ack,), (r.answer_rst,), None, "RFC 9293, 3.10.7.2, second"),
+    Row("listen-rst", (LISTEN,), _SEGMENT, (when.rst,), (), None, "RFC 9293, 3.10.7.2, first"),
+    Row("listen-ack", (LISTEN,), _SEGMENT, (when.ack,), (do.answer_rst,), None, "RFC 9293, 3.10.7.2, second"),
     Row(
         "listen-syn",
         (LISTEN,),
         _SEGMENT,
-        (r.syn,),
-        (r.take_syn, r.enter_from_listen, r.count_syn, r.send_syn_ack, r.await_answer_to_syn_ack),
+        (when.syn,),
+        (do.take_syn, do.enter_from_listen, do.count_syn, do.send_syn_ack, do.await_answer_to_syn_ack),
         SYN_RECEIVED,
         "RFC 9293, 3.10.7.2, third",
     ),
@@ -123,16 +89,16 @@ LISTEN_SEGMENTS: Final = (
 )
 
 SYN_SENT_SEGMENTS: Final = (
-    Row("sent-bad-ack-rst", (SYN_SENT,), _SEGMENT, (r.ack_of_nothing_sent, r.rst), (), None, "RFC 9293, 3.10.7.3, first"),
-    Row("sent-bad-ack", (SYN_SENT,), _SEGMENT, (r.ack_of_nothing_sent,), (r.answer_rst,), None, "RFC 9293, 3.10.7.3, first"),
-    Row("sent-refused", (SYN_SENT,), _SEGMENT, (r.rst, r.ack), (r.end_refused,), CLOSED, "RFC 9293, 3.10.7.3, second"),
-    Row("sent-rst-without-ack", (SYN_SENT,), _SEGMENT, (r.rst,), (), None, "RFC 9293, 3.10.7.3, second; RFC 5961, 3.2"),
+    Row("sent-bad-ack-rst", (SYN_SENT,), _SEGMENT, (when.ack_of_nothing_sent, when.rst), (), None, "RFC 9293, 3.10.7.3, first"),
+    Row("sent-bad-ack", (SYN_SENT,), _SEGMENT, (when.ack_of_nothing_sent,), (do.answer_rst,), None, "RFC 9293, 3.10.7.3, first"),
+    Row("sent-refused", (SYN_SENT,), _SEGMENT, (when.rst, when.ack), (do.end_refused,), CLOSED, "RFC 9293, 3.10.7.3, second"),
+    Row("sent-rst-without-ack", (SYN_SENT,), _SEGMENT, (when.rst,), (), None, "RFC 9293, 3.10.7.3, second; RFC 5961, 3.2"),
     Row(
         "sent-syn-ack-and-more",
         (SYN_SENT,),
         _SEGMENT,
-        (r.syn, r.ack, r.more_than_syn),
-        (r.take_syn, r.take_ack, r.establish, r.rest_of_segment),
+        (when.syn, when.ack, when.more_than_syn),
+        (do.take_syn, do.take_ack, do.establish, do.rest_of_segment),
         ESTABLISHED,
         "RFC 9293, 3.10.7.3, fourth: the text behind it is acknowledged where it is processed",
         go_on=True,
@@ -141,8 +107,8 @@ SYN_SENT_SEGMENTS: Final = (
         "sent-syn-ack",
         (SYN_SENT,),
         _SEGMENT,
-        (r.syn, r.ack),
-        (r.take_syn, r.take_ack, r.send_ack, r.establish),
+        (when.syn, when.ack),
+        (do.take_syn, do.take_ack, do.send_ack, do.establish),
         ESTABLISHED,
         "RFC 9293, 3.10.7.3, fourth",
     ),
@@ -150,8 +116,8 @@ SYN_SENT_SEGMENTS: Final = (
         "sent-syn",
         (SYN_SENT,),
         _SEGMENT,
-        (r.syn,),
-        (r.take_syn, r.send_syn_ack),
+        (when.syn,),
+        (do.take_syn, do.send_syn_ack),
         SYN_RECEIVED,
         "RFC 9293, 3.10.7.3, fourth; 3.5, figure 7",
     ),
@@ -159,13 +125,15 @@ SYN_SENT_SEGMENTS: Final = (
 )
 
 SYN_RECEIVED_SEGMENTS: Final = (
-    Row("received-rst-outside", (SYN_RECEIVED,), _SEGMENT, (r.outside_window, r.rst), (), None, "RFC 9293, 3.10.7.4, first"),
+    Row(
+        "received-rst-outside", (SYN_RECEIVED,), _SEGMENT, (when.outside_window, when.rst), (), None, "RFC 9293, 3.10.7.4, first"
+    ),
     Row(
         "received-rst-from-listen",
         (SYN_RECEIVED,),
         _SEGMENT,
-        (r.rst, r.at_rcv_nxt, r.from_listen),
-        (r.back_to_listen,),
+        (when.rst, when.at_rcv_nxt, when.from_listen),
+        (do.back_to_listen,),
         LISTEN,
         "RFC 9293, 3.10.7.4, second",
     ),
@@ -173,8 +141,8 @@ SYN_RECEIVED_SEGMENTS: Final = (
         "received-rst",
         (SYN_RECEIVED,),
         _SEGMENT,
-        (r.rst, r.at_rcv_nxt),
-        (r.end_reset,),
+        (when.rst, when.at_rcv_nxt),
+        (do.end_reset,),
         CLOSED,
         "RFC 9293, 3.10.7.4, second; called a reset, not a refusal, since the peer had sent a SYN",
     ),
@@ -182,8 +150,8 @@ SYN_RECEIVED_SEGMENTS: Final = (
         "received-rst-inside",
         (SYN_RECEIVED,),
         _SEGMENT,
-        (r.rst,),
-        (r.challenge,),
+        (when.rst,),
+        (do.challenge,),
         None,
         "RFC 5961, 3.2; RFC 9293, 3.10.7.4, second",
     ),
@@ -191,8 +159,8 @@ SYN_RECEIVED_SEGMENTS: Final = (
         "received-crossing-syn-ack-and-more",
         (SYN_RECEIVED,),
         _SEGMENT,
-        (r.syn, r.at_irs, r.acks_syn, r.more_than_syn),
-        (r.take_ack, r.establish, r.rest_of_segment),
+        (when.syn, when.at_irs, when.acks_syn, when.more_than_syn),
+        (do.take_ack, do.establish, do.rest_of_segment),
         ESTABLISHED,
         "RFC 9293, 3.5, figure 7",
         go_on=True,
@@ -201,8 +169,8 @@ SYN_RECEIVED_SEGMENTS: Final = (
         "received-crossing-syn-ack",
         (SYN_RECEIVED,),
         _SEGMENT,
-        (r.syn, r.at_irs, r.acks_syn),
-        (r.take_ack, r.send_ack, r.establish),
+        (when.syn, when.at_irs, when.acks_syn),
+        (do.take_ack, do.send_ack, do.establish),
         ESTABLISHED,
         "RFC 9293, 3.5, figure 7, and the ACK of 3.10.7.4, first",
     ),
@@ -210,83 +178,109 @@ SYN_RECEIVED_SEGMENTS: Final = (
         "received-syn-again",
         (SYN_RECEIVED,),
         _SEGMENT,
-        (r.syn, r.no_ack, r.at_irs),
-        (r.send_syn_ack,),
+        (when.syn, when.no_ack, when.at_irs),
+        (do.send_syn_ack,),
         None,
         "RFC 9293, 3.8.1: it was not answered in time. The ACK of 3.10.7.4, first, would be thrown away in SYN-SENT",
     ),
-    Row("received-outside", (SYN_RECEIVED,), _SEGMENT, (r.outside_window,), (r.challenge,), None, "RFC 9293, 3.10.7.4, first"),
+    Row(
+        "received-outside", (SYN_RECEIVED,), _SEGMENT, (when.outside_window,), (do.challenge,), None, "RFC 9293, 3.10.7.4, first"
+    ),
     Row(
         "received-syn-from-listen",
         (SYN_RECEIVED,),
         _SEGMENT,
-        (r.syn, r.from_listen),
-        (r.back_to_listen,),
+        (when.syn, when.from_listen),
+        (do.back_to_listen,),
         LISTEN,
         "RFC 9293, 3.10.7.4, fourth",
     ),
-    Row("received-syn", (SYN_RECEIVED,), _SEGMENT, (r.syn,), (r.challenge,), None, "RFC 5961, 4.2; RFC 9293, 3.10.7.4, fourth"),
-    Row("received-no-ack", (SYN_RECEIVED,), _SEGMENT, (r.no_ack,), (), None, "RFC 9293, 3.10.7.4, fifth"),
+    Row(
+        "received-syn", (SYN_RECEIVED,), _SEGMENT, (when.syn,), (do.challenge,), None, "RFC 5961, 4.2; RFC 9293, 3.10.7.4, fourth"
+    ),
+    Row("received-no-ack", (SYN_RECEIVED,), _SEGMENT, (when.no_ack,), (), None, "RFC 9293, 3.10.7.4, fifth"),
     Row(
         "received-ack",
         (SYN_RECEIVED,),
         _SEGMENT,
-        (r.acks_syn,),
-        (r.take_ack, r.establish),
+        (when.acks_syn,),
+        (do.take_ack, do.establish),
         ESTABLISHED,
         "RFC 9293, 3.10.7.4, fifth",
         go_on=True,
     ),
-    Row("received-bad-ack", (SYN_RECEIVED,), _SEGMENT, (), (r.answer_rst,), None, "RFC 9293, 3.10.7.4, fifth"),
+    Row("received-bad-ack", (SYN_RECEIVED,), _SEGMENT, (), (do.answer_rst,), None, "RFC 9293, 3.10.7.4, fifth"),
 )
 
 SYNCHRONIZED_SEGMENTS: Final = (
-    Row("rst-outside", SYNCHRONIZED, _SEGMENT, (r.outside_window, r.rst), (), None, "RFC 9293, 3.10.7.4, first"),
+    Row("rst-outside", SYNCHRONIZED, _SEGMENT, (when.outside_window, when.rst), (), None, "RFC 9293, 3.10.7.4, first"),
     Row(
         "fin-again",
         (TIME_WAIT,),
         _SEGMENT,
-        (r.fin, r.ends_at_rcv_nxt),
-        (r.send_ack, r.time_wait),
+        (when.fin, when.ends_at_rcv_nxt),
+        (do.send_ack, do.time_wait),
         None,
         "RFC 9293, 3.10.7.4, eighth: restart the 2 MSL timer",
     ),
-    Row("outside", SYNCHRONIZED, _SEGMENT, (r.outside_window,), (r.challenge,), None, "RFC 9293, 3.10.7.4, first"),
+    Row("outside", SYNCHRONIZED, _SEGMENT, (when.outside_window,), (do.challenge,), None, "RFC 9293, 3.10.7.4, first"),
     Row(
         "rst-at-the-end",
         (CLOSING, LAST_ACK, TIME_WAIT),
         _SEGMENT,
-        (r.rst, r.at_rcv_nxt),
-        (r.end_closed,),
+        (when.rst, when.at_rcv_nxt),
+        (do.end_closed,),
         CLOSED,
         "RFC 9293, 3.10.7.4, second",
     ),
-    Row("rst", SYNCHRONIZED, _SEGMENT, (r.rst, r.at_rcv_nxt), (r.end_reset,), CLOSED, "RFC 9293, 3.10.7.4, second"),
-    Row("rst-inside", SYNCHRONIZED, _SEGMENT, (r.rst,), (r.challenge,), None, "RFC 5961, 3.2; RFC 9293, 3.10.7.4, second"),
-    Row("syn", SYNCHRONIZED, _SEGMENT, (r.syn,), (r.challenge,), None, "RFC 5961, 4.2; RFC 9293, 3.10.7.4, fourth"),
-    Row("no-ack", SYNCHRONIZED, _SEGMENT, (r.no_ack,), (), None, "RFC 9293, 3.10.7.4, fifth"),
-    Row("ack-ahead", SYNCHRONIZED, _SEGMENT, (r.ack_ahead,), (r.challenge,), None, "RFC 9293, 3.10.7.4, fifth"),
+    Row("rst", SYNCHRONIZED, _SEGMENT, (when.rst, when.at_rcv_nxt), (do.end_reset,), CLOSED, "RFC 9293, 3.10.7.4, second"),
+    Row("rst-inside", SYNCHRONIZED, _SEGMENT, (when.rst,), (do.challenge,), None, "RFC 5961, 3.2; RFC 9293, 3.10.7.4, second"),
+    Row("syn", SYNCHRONIZED, _SEGMENT, (when.syn,), (do.challenge,), None, "RFC 5961, 4.2; RFC 9293, 3.10.7.4, fourth"),
+    Row("no-ack", SYNCHRONIZED, _SEGMENT, (when.no_ack,), (), None, "RFC 9293, 3.10.7.4, fifth"),
+    Row("ack-ahead", SYNCHRONIZED, _SEGMENT, (when.ack_ahead,), (do.challenge,), None, "RFC 9293, 3.10.7.4, fifth"),
     Row(
-        "ack-ancient", SYNCHRONIZED, _SEGMENT, (r.ack_ancient,), (r.challenge,), None, "RFC 5961, 5.2; RFC 9293, 3.10.7.4, fifth"
+        "ack-ancient",
+        SYNCHRONIZED,
+        _SEGMENT,
+        (when.ack_ancient,),
+        (do.challenge,),
+        None,
+        "RFC 5961, 5.2; RFC 9293, 3.10.7.4, fifth",
     ),
     Row(
         "fin-acked",
         (FIN_WAIT_1,),
         _SEGMENT,
-        (r.acks_fin,),
-        (r.take_ack, r.disarm),
+        (when.acks_fin,),
+        (do.take_ack, do.disarm),
         FIN_WAIT_2,
         "RFC 9293, 3.10.7.4, fifth",
         go_on=True,
     ),
-    Row("closing-acked", (CLOSING,), _SEGMENT, (r.acks_fin,), (r.take_ack, r.time_wait), TIME_WAIT, "RFC 9293, 3.10.7.4, fifth"),
-    Row("last-ack-acked", (LAST_ACK,), _SEGMENT, (r.acks_fin,), (r.take_ack, r.end_closed), CLOSED, "RFC 9293, 3.10.7.4, fifth"),
+    Row(
+        "closing-acked",
+        (CLOSING,),
+        _SEGMENT,
+        (when.acks_fin,),
+        (do.take_ack, do.time_wait),
+        TIME_WAIT,
+        "RFC 9293, 3.10.7.4, fifth",
+    ),
+    Row(
+        "last-ack-acked",
+        (LAST_ACK,),
+        _SEGMENT,
+        (when.acks_fin,),
+        (do.take_ack, do.end_closed),
+        CLOSED,
+        "RFC 9293, 3.10.7.4, fifth",
+    ),
     Row(
         "fin-established",
         (ESTABLISHED,),
         _SEGMENT,
-        (r.fin_in_order,),
-        (r.take_ack, r.deliver, r.take_fin, r.send_ack),
+        (when.fin_in_order,),
+        (do.take_ack, do.deliver, do.take_fin, do.send_ack),
         CLOSE_WAIT,
         "RFC 9293, 3.10.7.4, seventh and eighth",
     ),
@@ -294,8 +288,8 @@ SYNCHRONIZED_SEGMENTS: Final = (
         "fin-fin-wait-1",
         (FIN_WAIT_1,),
         _SEGMENT,
-        (r.fin_in_order,),
-        (r.take_ack, r.deliver, r.take_fin, r.send_ack),
+        (when.fin_in_order,),
+        (do.take_ack, do.deliver, do.take_fin, do.send_ack),
         CLOSING,
         "RFC 9293, 3.10.7.4, seventh and eighth",
     ),
@@ -303,8 +297,8 @@ SYNCHRONIZED_SEGMENTS: Final = (
         "fin-fin-wait-2",
         (FIN_WAIT_2,),
         _SEGMENT,
-        (r.fin_in_order,),
-        (r.take_ack, r.deliver, r.take_fin, r.send_ack, r.time_wait),
+        (when.fin_in_order,),
+        (do.take_ack, do.deliver, do.take_fin, do.send_ack, do.time_wait),
         TIME_WAIT,
         "RFC 9293, 3.10.7.4, seventh and eighth",
     ),
@@ -312,8 +306,8 @@ SYNCHRONIZED_SEGMENTS: Final = (
         "text",
         RECEIVING,
         _SEGMENT,
-        (r.text_in_order,),
-        (r.take_ack, r.deliver, r.send_ack),
+        (when.text_in_order,),
+        (do.take_ack, do.deliver, do.send_ack),
         None,
         "RFC 9293, 3.10.7.4, seventh",
     ),
@@ -321,12 +315,12 @@ SYNCHRONIZED_SEGMENTS: Final = (
         "gap",
         RECEIVING,
         _SEGMENT,
-        (r.text_or_fin,),
-        (r.take_ack, r.send_ack),
+        (when.text_or_fin,),
+        (do.take_ack, do.send_ack),
         None,
         "RFC 5681, 4.2: a segment out of order is acknowledged at once; it is not kept (RFC 9293, 3.10.7.4: MAY)",
     ),
-    Row("ack", SYNCHRONIZED, _SEGMENT, (), (r.take_ack,), None, "RFC 9293, 3.10.7.4, fifth"),
+    Row("ack", SYNCHRONIZED, _SEGMENT, (), (do.take_ack,), None, "RFC 9293, 3.10.7.4, fifth"),
 )
 
 ICMP_ERRORS: Final = (
@@ -335,8 +329,8 @@ ICMP_ERRORS: Final = (
         "icmp-hard",
         (*OPENING, *SYNCHRONIZED),
         On.ICMP,
-        (r.quotes_us, r.hard_error),
-        (r.end_unreachable,),
+        (when.quotes_us, when.hard_error),
+        (do.end_unreachable,),
         CLOSED,
         "RFC 1122, 4.2.3.9",
     ),
@@ -356,18 +350,20 @@ CALLS: Final = (
         "open",
         (CLOSED, LISTEN),
         On.OPEN,
-        (r.remote_known,),
-        (r.begin, r.count_syn, r.send_syn, r.await_answer_to_syn),
+        (when.remote_known,),
+        (do.begin, do.count_syn, do.send_syn, do.await_answer_to_syn),
         SYN_SENT,
         "RFC 9293, 3.10.1",
     ),
-    Row("open-unspecified", (CLOSED, LISTEN), On.OPEN, (), (r.refuse_unspecified,), None, "RFC 9293, 3.10.1"),
-    Row("open-existing", (*OPENING, *SYNCHRONIZED), On.OPEN, (), (r.refuse_existing,), None, "RFC 9293, 3.10.1"),
-    Row("listen", (CLOSED,), On.LISTEN, (), (r.begin,), LISTEN, "RFC 9293, 3.10.1"),
-    Row("listen-existing", (LISTEN, *OPENING, *SYNCHRONIZED), On.LISTEN, (), (r.refuse_existing,), None, "RFC 9293, 3.10.1"),
-    Row("close-opening", (LISTEN, SYN_SENT), On.CLOSE, (), (r.end_closed,), CLOSED, "RFC 9293, 3.10.4"),
-    Row("close", (SYN_RECEIVED, ESTABLISHED), On.CLOSE, (), (r.send_fin, r.await_answer_to_fin), FIN_WAIT_1, "RFC 9293, 3.10.4"),
-    Row("close-too", (CLOSE_WAIT,), On.CLOSE, (), (r.send_fin, r.await_answer_to_fin), LAST_ACK, "RFC 9293, 3.10.4"),
+    Row("open-unspecified", (CLOSED, LISTEN), On.OPEN, (), (do.refuse_unspecified,), None, "RFC 9293, 3.10.1"),
+    Row("open-existing", (*OPENING, *SYNCHRONIZED), On.OPEN, (), (do.refuse_existing,), None, "RFC 9293, 3.10.1"),
+    Row("listen", (CLOSED,), On.LISTEN, (), (do.begin,), LISTEN, "RFC 9293, 3.10.1"),
+    Row("listen-existing", (LISTEN, *OPENING, *SYNCHRONIZED), On.LISTEN, (), (do.refuse_existing,), None, "RFC 9293, 3.10.1"),
+    Row("close-opening", (LISTEN, SYN_SENT), On.CLOSE, (), (do.end_closed,), CLOSED, "RFC 9293, 3.10.4"),
+    Row(
+        "close", (SYN_RECEIVED, ESTABLISHED), On.CLOSE, (), (do.send_fin, do.await_answer_to_fin), FIN_WAIT_1, "RFC 9293, 3.10.4"
+    ),
+    Row("close-too", (CLOSE_WAIT,), On.CLOSE, (), (do.send_fin, do.await_answer_to_fin), LAST_ACK, "RFC 9293, 3.10.4"),
     Row(
         "close-closed",
         (CLOSED, FIN_WAIT_1, FIN_WAIT_2, CLOSING, LAST_ACK, TIME_WAIT),
@@ -391,7 +387,7 @@ CALLS: Final = (
         (LISTEN, SYN_SENT, CLOSING, LAST_ACK, TIME_WAIT),
         On.ABORT,
         (),
-        (r.end_closed,),
+        (do.end_closed,),
         CLOSED,
         "RFC 9293, 3.10.5",
     ),
@@ -400,20 +396,20 @@ CALLS: Final = (
         (SYN_RECEIVED, ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2, CLOSE_WAIT),
         On.ABORT,
         (),
-        (r.send_rst, r.end_closed),
+        (do.send_rst, do.end_closed),
         CLOSED,
         "RFC 9293, 3.10.5",
     ),
 )
 
 TIMERS: Final = (
-    Row("time-wait-over", (TIME_WAIT,), On.TIMER, (r.expired,), (r.end_closed,), CLOSED, "RFC 9293, 3.10.8"),
+    Row("time-wait-over", (TIME_WAIT,), On.TIMER, (when.expired,), (do.end_closed,), CLOSED, "RFC 9293, 3.10.8"),
     Row(
         "timed-out",
         (LISTEN, *OPENING, *FIN_UNACKED),
         On.TIMER,
-        (r.expired,),
-        (r.end_timed_out,),
+        (when.expired,),
+        (do.end_timed_out,),
         CLOSED,
         "RFC 9293, 3.10.8; 3.8.3 (R2, MUST-23)",
     ),
@@ -421,8 +417,8 @@ TIMERS: Final = (
         "retransmit",
         (*OPENING, *FIN_UNACKED),
         On.TIMER,
-        (r.retransmission_due,),
-        (r.retransmit,),
+        (when.retransmission_due,),
+        (do.retransmit,),
         None,
         "RFC 9293, 3.10.8; RFC 6298, 5.4 to 5.6",
     ),
