@@ -10,7 +10,7 @@ print(drawing.mermaid())                               # for Markdown
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from rawpunch.analysis.journeys import LEFT, Journey, Lane, find_journeys, one_sided_journeys, order_lanes
@@ -41,6 +41,8 @@ class Ladder:
     """The first SYN; times in the drawing count from it."""
     initial: dict[int, int]
     """Way -> initial sequence number."""
+    closing: int = 0
+    """How many packets of the connection's end, after the open, are left out."""
 
     def time(self, time_ns: int) -> str:
         """An instant as text, from the first SYN, in the drawing's unit (see `unit`)."""
@@ -154,8 +156,17 @@ def ladder(
     return Ladder(names[0] if title is None else title, subtitle, lanes, journeys, zero, initial)
 
 
-def ladder_of(run: Dataset, attempt: str, *, order: Sequence[str] | None = None, until_ns: int | None = None) -> Ladder:
+def ladder_of(
+    run: Dataset, attempt: str, *, order: Sequence[str] | None = None, until_ns: int | None = None, closing: bool = False
+) -> Ladder:
     """The ladder of an attempt of a run, with its pattern and outcome, the deciding packet marked.
+
+    Args:
+        run: the dataset.
+        attempt: the attempt's name.
+        order: see `ladder`.
+        until_ns: see `ladder`.
+        closing: whether to draw how an established connection was closed, too.
 
     Raises:
         UnknownName: the run has no such attempt, or no packet of it.
@@ -165,9 +176,32 @@ def ladder_of(run: Dataset, attempt: str, *, order: Sequence[str] | None = None,
     if found.empty:
         raise UnknownName(f"the run has no attempt {attempt!r}", why=f"it has {len(attempts)} others", todo="see run.attempts")
     row = found.iloc[0]
-    decided_by = row["decided_by"] if isinstance(row["decided_by"], str) else None
-    subtitle = f"{row['pattern']}, {row['outcome']}".replace("_", " ")
-    return ladder(run.segments, attempt=attempt, decided_by=decided_by, order=order, until_ns=until_ns, subtitle=subtitle)
+    words = dict.fromkeys(str(row[name]).replace("_", " ") for name in ("pattern", "outcome"))
+    drawing = ladder(
+        run.segments,
+        attempt=attempt,
+        decided_by=row["decided_by"] if isinstance(row["decided_by"], str) else None,
+        order=order,
+        until_ns=until_ns,
+        title=", ".join(words).capitalize(),
+        subtitle=f"{row['cell']} ({attempt})",
+    )
+    known = row[["established_a_ns", "established_b_ns"]]
+    return drawing if closing or known.isna().any() else _without_closing(drawing, int(known.max()))
+
+
+def _without_closing(drawing: Ladder, established_ns: int) -> Ladder:
+    """Leave out what follows the first FIN or RST after both ends were established."""
+    ends = (
+        journey.start_ns
+        for journey in drawing.journeys
+        if journey.start_ns > established_ns and journey.kind.startswith(("FIN", "RST"))
+    )
+    end_ns = min(ends, default=None)
+    if end_ns is None:
+        return drawing
+    kept = tuple(journey for journey in drawing.journeys if journey.start_ns < end_ns)
+    return replace(drawing, journeys=kept, closing=len(drawing.journeys) - len(kept))
 
 
 def _rows(segments: Any, attempt: str | None) -> list[SegmentRow]:

@@ -73,7 +73,8 @@ class _Drawing:
         self.xs = self._lane_xs()
         self.left = _AXIS + self.margin
         self.right = self.left + self.xs[-1]
-        self.width = self.right + (self.margin if ladder.lanes[-1].seen else _AXIS) + 14
+        words = max(1.45 * len(ladder.title), 1.05 * len(ladder.subtitle), 70) * _CHARACTER
+        self.width = max(self.right + (self.margin if ladder.lanes[-1].seen else _AXIS) + 14, words + 48)
         self.notes = {side: self._notes(side) for side in (LEFT, RIGHT)}
         lowest = max([layout.height, *(height for notes in self.notes.values() for height, *_ in notes)])
         self.bottom = _TOP + lowest + 30
@@ -351,6 +352,8 @@ class _Drawing:
             remarks.append("Dashed: sent again.")
         if not all(lane.seen for lane in ladder.lanes):
             remarks.append("Recorded at one side only.")
+        if ladder.closing:
+            remarks.append(f"The closing ({ladder.closing} packets) is left out.")
         yield text(" ".join(remarks), 24, y, fill=_PALE, font_size=11)
 
 

@@ -156,7 +156,7 @@ class _Canvas:
     ) -> None:
         for start, end in lines:
             here = row, _column_at(row, start, end)
-            if self.cells.get(here, _Cell(" ")).glyph in "\\/X":
+            if start[1] < row < end[1] and self.cells.get(here, _Cell(" ")).glyph in "\\/X":
                 self.cells.pop(here, None)
         if (row, column) not in self.cells:
             self.cells[row, column] = _Cell("X", kind)
@@ -247,6 +247,8 @@ class _Canvas:
             words.append("x last seen here")
         if any(journey.born_inside for journey in ladder.journeys):
             words.append("o sent from here")
+        if ladder.closing:
+            words.append(f"{ladder.closing} packets of the closing left out")
         yield "; ".join(words)
 
 
