@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from functools import cache
 
 import hypothesis
@@ -18,7 +19,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Start from the built-in defaults: neither RAWPUNCH_* variables nor a settings file of the person who tests."""
     for name in [name for name in os.environ if name.startswith("RAWPUNCH_") and name != REQUIRE_LAB]:
         del os.environ[name]
-    os.environ["XDG_CONFIG_HOME"] = str(config.rootpath / "tests" / "no-such-folder")
+    folder = tempfile.TemporaryDirectory(prefix="rawpunch-tests-")
+    config.add_cleanup(folder.cleanup)
+    os.environ["XDG_CONFIG_HOME"] = folder.name
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
