@@ -32,6 +32,8 @@ _RANKS: Final = (
     (re.compile(r"host.*b|b|right|server"), 4),
 )
 _MIDDLE: Final = 2
+_DEVICES: Final = {"in": LEFT, "inside": LEFT, "lan": LEFT, "a": LEFT, "out": RIGHT, "outside": RIGHT, "wan": RIGHT, "b": RIGHT}
+"""To which side a device of that name looks, on A's half and in the middle; on B's half to the other."""
 _STAMP_JITTER_NS: Final = MS // 20
 """Time stamps of neighbouring devices may be this much out of order: they are taken by different queues."""
 
@@ -134,18 +136,19 @@ def split_vantage(vantage: str) -> tuple[str, str]:
     return group, device
 
 
-def order_lanes(rows: Sequence[SegmentRow], order: Sequence[str] | None = None) -> tuple[Lane, ...]:
+def order_lanes(rows: Sequence[SegmentRow], order: Sequence[str] | None = None, silent: Iterable[str] = ()) -> tuple[Lane, ...]:
     """The lanes from left to right.
 
     Args:
         rows: all packets.
         order: vantage points, or hosts, from left to right; told from their names when not given (host A, NAT A, others, NAT B,
             host B; others in the order in which packets reach them). Vantage points that it does not name are left out.
+        silent: vantage points that recorded too, though they may have seen nothing.
 
     Raises:
-        BadParameter: a name of `order` has no packet.
+        BadParameter: a name of `order` is no vantage point.
     """
-    vantages = list(dict.fromkeys(row.vantage for row in rows))
+    vantages = list(dict.fromkeys((*(row.vantage for row in rows), *silent)))
     ranks = _given_ranks(vantages, order) if order is not None else _told_ranks(rows, vantages)
     looks = _looks(rows, ranks)
     chosen = sorted(ranks, key=lambda vantage: (ranks[vantage], looks[vantage], vantages.index(vantage)))
@@ -186,27 +189,39 @@ def _told_ranks(rows: Sequence[SegmentRow], vantages: Sequence[str]) -> dict[str
 
 
 def _looks(rows: Sequence[SegmentRow], ranks: Mapping[str, float]) -> dict[str, int]:
-    """To which side each vantage point looks: a vote of the packets whose first sighting lies clearly to one side of it."""
-    lowest, highest = min(ranks.values(), default=0), max(ranks.values(), default=0)
-    firsts: dict[_Key, SegmentRow] = {}
+    """To which side each vantage point looks.
+
+    Told by a vote of the packets that were first seen clearly to one side of it, each vantage point having seen them once; where
+    there are none, by the device's name; where that says nothing, by a vote of all packets. A lone device of a host at the edge
+    looks inwards.
+    """
+    families: dict[_Key, list[SegmentRow]] = defaultdict(list)
     for row in sorted(rows, key=lambda row: row.time_ns):
         if row.vantage in ranks:
-            firsts.setdefault(_key(row), row)
-    votes: dict[str, int] = dict.fromkeys(ranks, 0)
-    for row in rows:
-        if row.vantage in ranks:
-            side = ranks[firsts[_key(row)].vantage] - ranks[row.vantage]
-            if side:
-                came_in = row.direction == "in"
-                votes[row.vantage] += LEFT if (side < 0) == came_in else RIGHT
-    looks = {vantage: (vote > 0) - (vote < 0) for vantage, vote in votes.items()}
-    if lowest < highest:
-        for vantage, rank in ranks.items():
-            if rank in (lowest, highest):
-                alone = sum(other == rank for other in ranks.values()) == 1
-                outward = RIGHT if rank == lowest else LEFT
-                looks[vantage] = outward if alone else looks[vantage] or outward
+            families[_key(row)].append(row)
+    plain = [family for family in families.values() if len({row.vantage for row in family}) == len(family)]
+    sure, any_vote = _votes(plain, ranks), _votes(families.values(), ranks)
+    edges = {min(ranks.values(), default=0.0): RIGHT, max(ranks.values(), default=0.0): LEFT}
+    looks: dict[str, int] = {}
+    for vantage, rank in ranks.items():
+        device = _DEVICES.get(split_vantage(vantage)[1], 0) * (1 if rank < _MIDDLE + 1 else -1)
+        alone = sum(other == rank for other in ranks.values()) == 1
+        inward = edges.get(rank, 0) if len(edges) > 1 else 0
+        told = (sure[vantage], device, any_vote[vantage], inward)
+        looks[vantage] = inward if alone and inward else next((vote for vote in told if vote), 0)
     return looks
+
+
+def _votes(families: Iterable[Sequence[SegmentRow]], ranks: Mapping[str, float]) -> dict[str, int]:
+    """For each vantage point RIGHT, LEFT or 0: what the packets say that came to it from one side."""
+    votes: dict[str, int] = dict.fromkeys(ranks, 0)
+    for family in families:
+        origin = ranks[family[0].vantage]
+        for row in family:
+            side = origin - ranks[row.vantage]
+            if side:
+                votes[row.vantage] += LEFT if (side < 0) == (row.direction == "in") else RIGHT
+    return {vantage: (vote > 0) - (vote < 0) for vantage, vote in votes.items()}
 
 
 def find_journeys(

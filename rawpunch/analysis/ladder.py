@@ -114,6 +114,7 @@ def ladder(
     attempt: str | None = None,
     decided_by: str | None = None,
     order: Sequence[str] | None = None,
+    silent: Sequence[str] = (),
     until_ns: int | None = None,
     title: str | None = None,
     subtitle: str = "",
@@ -125,6 +126,7 @@ def ladder(
         attempt: which attempt; not needed when the rows are of one.
         decided_by: vantage point # packet number, as in the attempts table; that packet is marked.
         order: vantage points or hosts from left to right, where their names do not tell.
+        silent: vantage points that recorded too, though they may have seen nothing.
         until_ns: leave out packets that were first seen later than this after the first SYN.
         title: written above; the attempt's name if not given.
         subtitle: a second line.
@@ -139,7 +141,7 @@ def ladder(
         raise UnknownName("there is no packet to draw" if attempt is None else f"no packet belongs to attempt {attempt!r}")
     if len(names) > 1:
         raise BadParameter("a ladder shows one attempt", why=f"there are {len(names)}", todo=f"attempt={names[0]!r}, for example")
-    lanes = order_lanes(rows, order)
+    lanes = order_lanes(rows, order, silent)
     decider = _decider(decided_by)
     if len(lanes) == 1:
         lanes = (*lanes, Lane(_FAR_SIDE, _FAR_SIDE, "", LEFT, seen=False))
@@ -177,11 +179,13 @@ def ladder_of(
         raise UnknownName(f"the run has no attempt {attempt!r}", why=f"it has {len(attempts)} others", todo="see run.attempts")
     row = found.iloc[0]
     words = dict.fromkeys(str(row[name]).replace("_", " ") for name in ("pattern", "outcome"))
+    segments = run.segments
     drawing = ladder(
-        run.segments,
+        segments,
         attempt=attempt,
         decided_by=row["decided_by"] if isinstance(row["decided_by"], str) else None,
         order=order,
+        silent=[str(vantage) for vantage in segments["vantage"].unique()] if order is None else (),
         until_ns=until_ns,
         title=", ".join(words).capitalize(),
         subtitle=f"{row['cell']} ({attempt})",
