@@ -255,7 +255,8 @@ class _Canvas:
 def _column_at(row: int, start: tuple[int, int], end: tuple[int, int]) -> int:
     """The column of a line from (column, row) to (column, row) in a row, never on the lanes at its ends."""
     (c1, r1), (c2, r2) = start, end
-    column = math.floor(c1 + (c2 - c1) * (row - r1) / (r2 - r1) + 0.5)
+    distance = math.floor(abs(c2 - c1) * (row - r1) / (r2 - r1) + 0.5)
+    column = c1 + distance if c2 > c1 else c1 - distance
     return min(max(column, min(c1, c2) + 1), max(c1, c2) - 1)
 
 
