@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rawpunch.analysis.statistics import wilson
-
+from rawpunch.analysis.tables import keep
 from rawpunch.scene import Scene, UnsolicitedAnswer
 from rawpunch.study.experiment import Attempt, Cell, Factor, Verdict, judge
 from rawpunch.units import MS
@@ -21,7 +21,7 @@ FACTORS = {
     "offset": Factor((0.0, 0.5, 2.0), "start of B after A, in one-way delays"),
     "one_way_ns": Factor((5 * MS, 20 * MS), "one-way delay between the hosts"),
 }
-REPEATS = 10
+REPEATS = 24
 
 
 def scene(cell: Cell) -> Scene:
@@ -37,7 +37,7 @@ def attempt(cell: Cell) -> Attempt:
 
 def verdicts(attempts: pd.DataFrame) -> list[Verdict]:
     """One for each pair of ends inside and outside the window, computed from the undisturbed attempts alone."""
-    good = attempts[~attempts["disturbed"]]
+    good = keep(attempts).attempts
     silent = good["nat_answer"] == "drop"
     inside = silent | (good["offset"].abs() < 1)
     found = []

@@ -81,7 +81,9 @@ class Scene(_Declared):
         try:
             return cls.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise Unreadable(f"cannot read the scene {path}", why=str(error)) from error
+            raise Unreadable(
+                f"cannot read the scene {path}", why=str(error), todo="give a TOML file of tables nat_a, nat_b, leg_a, leg_b"
+            ) from error
         except ValidationError as error:
             why = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-            raise BadParameter(f"the scene {path} is not valid", why=why) from error
+            raise BadParameter(f"the scene {path} is not valid", why=why, todo="mend the fields named") from error

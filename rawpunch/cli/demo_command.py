@@ -37,7 +37,7 @@ EXAMPLES = (
 
 
 def command(
-    repeat: Annotated[int, typer.Option(min=1, help="Attempts per cell.")] = 18,
+    repeat: Annotated[int, typer.Option(min=1, help="Attempts per cell.")] = 24,
     seed: SeedOption = None,
     data: DataOption = None,
     json: JsonOption = False,

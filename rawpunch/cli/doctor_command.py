@@ -21,7 +21,7 @@ EXAMPLES = (
 
 
 def command(data: DataOption = None, json: JsonOption = False) -> None:
-    """Say what this machine can do for the lab, one line each, with the command that mends it. Exit code 3 if no lab can be built."""
+    """Say what this machine can do for the lab, one line each, with the command that mends it. Exit 3: no lab can be built."""
     from rawpunch.dataset.store import data_root
     from rawpunch.lab.doctor import able, examine
 

@@ -53,7 +53,7 @@ def up(
         return
     if standing.current() is not None:
         raise UsageError("a lab is up already", todo="rawpunch lab down")
-    with Lab(declared) as lab:
+    with Lab(declared, standing=True) as lab:
         standing.up(lab)
     status(json=json)
 

@@ -113,9 +113,20 @@ def document_of(dataset: Dataset) -> dict[str, Any]:
 def print_tables(dataset: Dataset) -> None:
     """Success by cell, as a table on stdout."""
     from rawpunch.analysis.tables import success_by
+    from rawpunch.study.experiment import level_name
 
-    table = success_by(dataset.attempts, list(dataset.manifest.grid))
-    output.table(table)
+    factors = list(dataset.manifest.grid)
+    found = success_by(dataset.attempts, factors)
+    rows = [
+        (
+            *(level_name(name, row[name]) for name in factors),
+            f"{row['successes']}/{row['n']}",
+            f"{row['low']:.2f}-{row['high']:.2f}" if row["n"] else "-",
+        )
+        for row in found.table.to_dict("records")
+    ]
+    output.table([*factors, "opened", "95 %"], rows, right=["opened"])
+    output.data(f"{found.kept}; intervals are Wilson's\n")
 
 
 def print_verdicts(verdicts: list[dict[str, Any]]) -> None:

@@ -33,15 +33,17 @@ class Lab:
         scene: what to build.
         rootless: user namespaces (True), the privileges of this process (False), or whichever works (None).
         way: one of `features.DELAY_WAYS`; None for the first that works.
+        standing: whether it is to outlive this process (see `stand`): it then holds none of this process's files open.
 
     Raises:
         MachineCannot: this machine cannot build it; the message says why and what to do.
     """
 
-    def __init__(self, scene: Scene, *, rootless: bool | None = None, way: str | None = None) -> None:
+    def __init__(self, scene: Scene, *, rootless: bool | None = None, way: str | None = None, standing: bool = False) -> None:
         self.scene = scene
         self.rootless = features.choose_rootless() if rootless is None else rootless
         self.way = way or features.choose_delay_way()
+        self._standing = standing
         self.nodes: dict[str, int] = {}
         self.pid = 0
         self.delay_priority = ""
@@ -69,7 +71,8 @@ class Lab:
             [sys.executable, "-m", "rawpunch.lab.keeper", *arguments],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
-            stdout=sys.stderr,
+            stdout=subprocess.DEVNULL if self._standing else sys.stderr,
+            stderr=subprocess.DEVNULL if self._standing else None,
             start_new_session=True,  # Ctrl-C is for us; we take the lab down in order
         )
         theirs.close()

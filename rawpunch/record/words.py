@@ -29,8 +29,7 @@ class Pattern(Word):
     )
     HALF_SIMULTANEOUS = (
         "half_simultaneous",
-        "One end had sent a SYN, saw the other's SYN and answered SYN-ACK; its own SYN never arrived, "
-        "and the other end ran an ordinary handshake.",
+        "One end sent a SYN that never arrived, and answered the other's SYN with SYN-ACK; the other ran an ordinary handshake.",
     )
     SPLIT = (
         "split",
@@ -73,12 +72,3 @@ class EndKind(Word):
 
     KERNEL = "kernel", "A kernel socket: bind, connect at an instant."
     RAW = "raw", "Crafted segments, the toolkit's handshake table deciding."
-
-
-class UnsolicitedAnswer(Word):
-    """What a NAT does with a SYN that no mapping expects."""
-
-    DROP = "drop", "It says nothing."
-    RST = "rst", "It answers with a RST."
-    ICMP = "icmp", "It answers with ICMP administratively prohibited (type 3, code 13)."
-    STACK = "stack", "It has no rule for it: the box's own TCP answers."

@@ -212,10 +212,11 @@ def _level(name: str, factor: Factor, word: str) -> Level:
 
 def cell_name(cell: Cell) -> str:
     """A cell in words: ``ends=raw-raw one_way_ns=20ms``."""
-    return " ".join(f"{name}={_word(name, level)}" for name, level in cell.items())
+    return " ".join(f"{name}={level_name(name, level)}" for name, level in cell.items())
 
 
-def _word(name: str, level: Level) -> str:
+def level_name(name: str, level: Level) -> str:
+    """A level in words: times with their unit, switches as true and false."""
     if name.endswith("_ns") and isinstance(level, int):
         return format_duration(level).replace(" ", "")
     return str(level).lower() if isinstance(level, bool) else str(level)

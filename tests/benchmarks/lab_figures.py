@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from rawpunch.capture.columns import read_capture
 from rawpunch.lab.features import choose_delay_way
@@ -51,7 +52,7 @@ def up_and_down(rootless: bool) -> None:
         took.append((up - start, time.perf_counter() - up))
     up_ms, down_ms = np.median(np.array(took[1:]), axis=0) * 1000
     worst_ms = max(map(sum, took[1:])) * 1000
-    print(f"lab up {up_ms:.0f} ms, down {down_ms:.0f} ms, together {up_ms + down_ms:.0f} ms at the median, {worst_ms:.0f} ms at worst")
+    print(f"lab up {up_ms:.0f} ms, down {down_ms:.0f} ms; together {up_ms + down_ms:.0f} ms median, {worst_ms:.0f} ms worst")
 
 
 def delay(lab: Lab, count: int, gap_ns: int) -> None:
@@ -73,7 +74,7 @@ def capture(lab: Lab, count: int, gap_ns: int) -> None:
     print(f"capture at {rate:.0f} packets/s: {count} sent, {frame.attrs.get('lost')} lost, seen at {seen}")
 
 
-def _sent(lab: Lab, count: int, gap_ns: int):  # noqa: ANN202  a DataFrame
+def _sent(lab: Lab, count: int, gap_ns: int) -> pd.DataFrame:
     lab.flush(None)
     lab.run("hostA", [sys.executable, "-c", SEND, str(count), str(gap_ns)])
     time.sleep(0.2)

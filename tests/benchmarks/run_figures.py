@@ -13,9 +13,10 @@ import rawpunch
 from rawpunch.analysis.statistics import ratio_of_medians
 
 
-def _of(attempts: pd.DataFrame, column: str, kind: str) -> pd.Series:  # type: ignore[type-arg]
+def _of(attempts: pd.DataFrame, column: str, kind: str) -> pd.Series[float]:
     sides = [attempts[column.replace("X", side)][attempts[f"end_{side}"] == kind] for side in "ab"]
-    return pd.concat(sides).dropna().astype("float64")
+    together: pd.Series[float] = pd.concat(sides).dropna().astype("float64")
+    return together
 
 
 def main() -> None:
@@ -23,7 +24,7 @@ def main() -> None:
     dataset = rawpunch.load(sys.argv[1])
     attempts = dataset.attempts
     print(f"{dataset.path}: {len(attempts)} attempts, {int(attempts.disturbed.sum())} disturbed")
-    span_s = (attempts[["planned_a_ns", "planned_b_ns"]].max(axis=None) - attempts[["planned_a_ns", "planned_b_ns"]].min(axis=None)) / 1e9
+    span_s = (attempts.planned_a_ns.max() - attempts.planned_a_ns.min()) / 1e9
     created, ended = dataset.manifest.created, dataset.manifest.ended
     whole_s = (ended - created).total_seconds() if ended else float("nan")
     print(f"first to last launch {span_s:.1f} s, the whole run {whole_s:.1f} s")
@@ -36,9 +37,9 @@ def main() -> None:
         print(f"SYN in to SYN-ACK out, {kind}: p50 {p50:.1f} us, p99 {p99:.1f} us, n = {len(answer_us)}")
     good = attempts[~attempts.disturbed & (attempts.outcome == "established")]
     for one_way_ns, group in good.groupby("one_way_ns"):
-        took = {ends: rows[["connect_a_ns", "connect_b_ns"]].stack().astype("float64") for ends, rows in group.groupby("ends")}
-        ratio = ratio_of_medians(took["raw-raw"].to_numpy(), took["kernel-kernel"].to_numpy())
-        print(f"time to ESTABLISHED at {one_way_ns / 1e6:g} ms one-way, raw-raw over kernel-kernel: {ratio}")
+        took = {kind: _of(group[group.ends == f"{kind}-{kind}"], "connect_X_ns", kind).tolist() for kind in ("raw", "kernel")}
+        ratio = ratio_of_medians(took["raw"], took["kernel"])
+        print(f"time to ESTABLISHED at {float(str(one_way_ns)) / 1e6:g} ms one-way, raw-raw over kernel-kernel: {ratio}")
 
 
 if __name__ == "__main__":
