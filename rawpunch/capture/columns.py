@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from rawpunch.capture.decode import COLUMNS, NULLABLE, Decoded, Decoder
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["COLUMNS", "read_capture", "read_table"]
+__all__ = ["COLUMNS", "iter_captures", "read_capture", "read_table"]
 
 
 def read_table(path: str | os.PathLike[str], *, columns: Sequence[str] | None = None) -> pa.Table:
@@ -53,10 +53,39 @@ def read_capture(path: str | os.PathLike[str], *, columns: Sequence[str] | None 
     return to_frame(decoder, list(decoder.pieces()))
 
 
+def iter_captures(
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], *, columns: Sequence[str] | None = None
+) -> Iterator[pd.DataFrame]:
+    """The same for files of any size: one frame for each piece of some megabytes, file after file.
+
+    `frame.attrs` has ``path`` besides, and its counts are those of the file so far: the last frame of a file has them all. A file
+    without packets gives one empty frame.
+
+    Raises:
+        Unreadable: a file cannot be opened or is no capture; a damaged one gives what lies before the damage.
+        BadParameter: there is no such column.
+    """
+    for path in [paths] if isinstance(paths, str | os.PathLike) else paths:
+        decoder = Decoder(path, columns)
+        held: list[Decoded] = []
+        for piece in decoder.pieces():
+            if held:
+                yield _part(decoder, held, path)
+            held = [piece]
+        yield _part(decoder, held, path)
+
+
+def _part(decoder: Decoder, pieces: list[Decoded], path: str | os.PathLike[str]) -> pd.DataFrame:
+    frame = to_frame(decoder, pieces)
+    frame.attrs["path"] = os.fspath(path)
+    return frame
+
+
 def _gathered(pieces: Sequence[Decoded], name: str) -> tuple[Any, Any]:
     """A column's values over all pieces, and its mask of nulls (None without nulls)."""
     if not pieces:
         dtype = COLUMNS[name].index_type if pa.types.is_dictionary(COLUMNS[name]) else COLUMNS[name]
+        dtype = pa.int64() if name.endswith("_address") else dtype
         return np.zeros(0, dtype.to_pandas_dtype()), None
     values = [piece.filled[name] for piece in pieces]
     masks = [piece.nulls.get(name) for piece in pieces]
@@ -71,23 +100,34 @@ def _options(pieces: Sequence[Decoded]) -> Any:
     return pa.chunked_array([piece.options for piece in pieces], pa.binary())
 
 
+def _addresses(decoder: Decoder, pieces: Sequence[Decoded]) -> tuple[dict[str, Any], Any]:
+    """The wanted address columns as codes, and their common texts."""
+    names = [name for name in ("source_address", "destination_address") if name in decoder.columns]
+    codes, texts = decoder.addresses.coded([_gathered(pieces, name)[0] for name in names])
+    return dict(zip(names, codes, strict=True)), texts
+
+
 def to_table(decoder: Decoder, pieces: Sequence[Decoded]) -> pa.Table:
     """An Arrow table of decoded pieces of one file."""
-    words = decoder.words
+    words = {name: pa.array(texts, pa.string()) for name, texts in decoder.words.items()}
+    addresses, texts = _addresses(decoder, pieces)
     arrays = []
     for name in decoder.columns:
         kind = COLUMNS[name]
         if name == "options":
             arrays.append(_options(pieces))
-            continue
-        values, mask = _gathered(pieces, name)
-        if name in words:
-            codes = pa.array(values, kind.index_type, mask=values < 0)
-            arrays.append(pa.DictionaryArray.from_arrays(codes, pa.array(words[name], pa.string())))
+        elif name in addresses:
+            arrays.append(pa.DictionaryArray.from_arrays(addresses[name], texts))
+        elif name in words:
+            values, _ = _gathered(pieces, name)
+            mask = values < 0
+            codes = pa.array(values, kind.index_type, mask=mask if mask.any() else None)
+            arrays.append(pa.DictionaryArray.from_arrays(codes, words[name]))
         else:
+            values, mask = _gathered(pieces, name)
             arrays.append(pa.array(values, kind, mask=mask))
-    walk = decoder.walk
-    metadata = {"packets": str(walk.packets), "skipped": json.dumps(walk.skipped), "noted": json.dumps(walk.noted)}
+    found = decoder.findings
+    metadata = {"packets": str(found.packets), "skipped": json.dumps(found.skipped), "noted": json.dumps(found.noted)}
     fields = [pa.field(name, COLUMNS[name]) for name in decoder.columns]
     return pa.table(arrays, pa.schema(fields, metadata))
 
@@ -96,22 +136,23 @@ def to_frame(decoder: Decoder, pieces: Sequence[Decoded]) -> pd.DataFrame:
     """A DataFrame of decoded pieces of one file."""
     import pandas as pd  # noqa: PLC0415 - takes longer to import than a small capture to decode
 
-    words = decoder.words
+    words = {name: pd.CategoricalDtype(pd.Index(texts, dtype="str")) for name, texts in decoder.words.items()}
+    addresses, texts = _addresses(decoder, pieces)
+    address = pd.CategoricalDtype(pd.Index(pd.array(texts, dtype="str")))
     columns: dict[str, Any] = {}
     for name in decoder.columns:
         if name == "options":
             columns[name] = pd.arrays.ArrowExtensionArray(_options(pieces))
-            continue
-        values, mask = _gathered(pieces, name)
-        if name in words:
-            dtype = pd.CategoricalDtype(pd.Index(words[name], dtype="str"))
-            columns[name] = pd.Categorical.from_codes(values, dtype=dtype, validate=False)
+        elif name in addresses:
+            columns[name] = pd.Categorical.from_codes(addresses[name], dtype=address, validate=False)
+        elif name in words:
+            columns[name] = pd.Categorical.from_codes(_gathered(pieces, name)[0], dtype=words[name], validate=False)
         elif name in NULLABLE:
-            mask = np.zeros(len(values), np.bool_) if mask is None else mask
-            columns[name] = pd.arrays.IntegerArray(values, mask)
+            values, mask = _gathered(pieces, name)
+            columns[name] = pd.arrays.IntegerArray(values, np.zeros(len(values), np.bool_) if mask is None else mask)
         else:
-            columns[name] = values
+            columns[name] = _gathered(pieces, name)[0]
     frame = pd.DataFrame(columns, copy=False)
-    walk = decoder.walk
-    frame.attrs.update(packets=walk.packets, skipped=dict(walk.skipped), noted=dict(walk.noted))
+    found = decoder.findings
+    frame.attrs.update(packets=found.packets, skipped=dict(found.skipped), noted=dict(found.noted))
     return frame

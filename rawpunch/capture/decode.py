@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address, IPv6Address
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from rawpunch.capture.blocks import Bytes, Described, Ints, Records, Walk, gather
+from rawpunch.capture.addresses import Addresses
+from rawpunch.capture.blocks import Walk
 from rawpunch.capture.headers import (
     CUT_SHORT,
     FIRST_FRAGMENT,
@@ -30,6 +30,7 @@ from rawpunch.capture.headers import (
     strip_ipv6,
     strip_link,
 )
+from rawpunch.capture.records import Bytes, Findings, Ints, Records, gather
 from rawpunch.errors import BadParameter
 from rawpunch.wire.codec import ICMP_ERRORS, ICMPV6_ERRORS, PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP
 from rawpunch.wire.segment import kind_of
@@ -84,44 +85,11 @@ Array = npt.NDArray[Any]
 
 
 @dataclass(slots=True)
-class Addresses:
-    """Codes of addresses, the same over all pieces of a file."""
-
-    texts: list[str] = field(default_factory=list)
-    _codes: dict[int | bytes, int] = field(default_factory=dict)
-
-    def codes(self, raw: Array) -> npt.NDArray[np.int32]:
-        """The code of each address: numbers for IPv4, 16 octets for IPv6."""
-        if not len(raw):
-            return np.zeros(0, np.int32)
-        values = pa.array(raw) if raw.dtype == np.uint32 else _fixed(raw)
-        encoded = values.dictionary_encode()
-        known = [self._code(key) for key in encoded.dictionary.to_pylist()]
-        local = encoded.indices.to_numpy(zero_copy_only=True)
-        if known == list(range(len(known))):
-            return np.asarray(local, np.int32)
-        everywhere: npt.NDArray[np.int32] = np.array(known, np.int32)[local]
-        return everywhere
-
-    def _code(self, key: int | bytes) -> int:
-        code = self._codes.get(key)
-        if code is None:
-            code = self._codes[key] = len(self.texts)
-            self.texts.append(str(IPv4Address(key) if isinstance(key, int) else IPv6Address(key)))
-        return code
-
-
-def _fixed(raw: Array) -> Any:
-    width = raw.dtype.itemsize
-    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(raw), [None, pa.py_buffer(np.ascontiguousarray(raw))])
-
-
-@dataclass(slots=True)
 class Decoded:
     """One piece of a capture as columns: plain arrays, codes for words, masks for nulls."""
 
     filled: dict[str, Array]
-    """Column -> its values; codes for dictionary columns (-1 is null)."""
+    """Column -> its values; codes for words (-1 is null), keys for addresses."""
     nulls: dict[str, npt.NDArray[np.bool_] | None]
     """Nullable column -> True where it is null; None where it never is."""
     options: Any
@@ -136,24 +104,25 @@ class Decoder:
         self.addresses = Addresses()
         self.icmp_kinds: dict[int, int] = {}
         """Type * 256 + code -> code of the kind."""
+        self._interfaces: dict[str, int] = {}
+        self._interface_codes = np.zeros(0, np.int32)
+        self._links = np.zeros(0, np.int64)
         self.columns = list(COLUMNS) if columns is None else list(columns)
         for name in self.columns:
             if name not in COLUMNS:
                 raise BadParameter(f"a capture has no column {name!r}", todo=f"take some of {', '.join(COLUMNS)}")
 
     @property
-    def skipped(self) -> Counter[str]:
-        """Reason -> packets skipped for it."""
-        return self.walk.skipped
+    def findings(self) -> Findings:
+        """What was skipped and noted, and how many packets there were; final when all pieces are through."""
+        return self.walk.findings
 
     @property
     def words(self) -> dict[str, list[str]]:
-        """Dictionary column -> its words, by code."""
+        """Dictionary column (but for addresses) -> its words, by code."""
         return {
-            "interface": list(dict.fromkeys(_names(self.walk.interfaces))),
+            "interface": list(self._interfaces),
             "direction": list(_DIRECTIONS),
-            "source_address": self.addresses.texts,
-            "destination_address": self.addresses.texts,
             "kind": [*_TCP_KINDS, *(f"ICMP {both >> 8}/{both & 255}" for both in self.icmp_kinds)],
         }
 
@@ -170,17 +139,21 @@ class Decoder:
         data = records.data
         direction = records.direction
         parts: list[Carried] = []
-        links = np.array([interface.link_type for interface in self.walk.interfaces], np.int64)[records.interface]
+        self._know_interfaces()
+        links = self._links[records.interface]
         frames = Framed(np.arange(len(records.at)), records.at, records.original, records.captured)
-        for link_type in np.unique(links).tolist():
-            these = frames if (links == link_type).all() else frames.take(links == link_type)
+        one = not len(links) or (links == links[0]).all()
+        for link_type in links[:1].tolist() if one else np.unique(links).tolist():
+            these = frames if one else frames.take(links == link_type)
             told = sll_direction(link_type, data, these.at)
             if told is not None:
                 direction = direction.copy()
                 direction[these.row] = np.where(direction[these.row] == 0, told, direction[these.row])
-            for packets, strip in zip(strip_link(link_type, data, these, self.skipped), (strip_ipv4, strip_ipv6), strict=True):
+            for packets, strip in zip(
+                strip_link(link_type, data, these, self.findings.skipped), (strip_ipv4, strip_ipv6), strict=True
+            ):
                 if len(packets.at):
-                    parts.append(strip(data, packets, self.skipped))
+                    parts.append(strip(data, packets, self.findings.skipped))
         segments: list[Carried] = []
         errors: list[tuple[Carried, Carried]] = []
         for part in parts:
@@ -191,11 +164,17 @@ class Decoder:
         return self._assemble(records, direction, _joined(segments), errors)
 
     def _addressed(self, part: Carried) -> Carried:
-        wanted = "source_address" in self.columns or "destination_address" in self.columns
-        if not wanted:
-            none = np.zeros(len(part.at), np.int32)
-            return replace(part, source=none, destination=none)
-        return replace(part, source=self.addresses.codes(part.source), destination=self.addresses.codes(part.destination))
+        """The same with addresses as keys; the column is needed though nobody may want it."""
+        return replace(part, source=self.addresses.keys(part.source), destination=self.addresses.keys(part.destination))
+
+    def _know_interfaces(self) -> None:
+        """Take in the interfaces that the file has described since; those of one name are one, nameless ones are numbered."""
+        for index in range(len(self._links), len(self.findings.interfaces)):
+            described = self.findings.interfaces[index]
+            name = described.name or f"interface {index}"
+            code = self._interfaces.setdefault(name, len(self._interfaces))
+            self._interface_codes = np.append(self._interface_codes, np.int32(code))
+            self._links = np.append(self._links, described.link_type)
 
     def _errors(self, data: Bytes, part: Carried, is_tcp: npt.NDArray[np.bool_]) -> Iterator[tuple[Carried, Carried]]:
         """The ICMP errors about TCP among IP packets, each with what it quotes; the rest is counted."""
@@ -218,7 +197,7 @@ class Decoder:
             yield self._addressed(icmp.take(quoted.row)), quoted
         rest = int((~is_tcp).sum()) - found
         if rest:
-            self.skipped[NOT_TCP] += rest
+            self.findings.skipped[NOT_TCP] += rest
 
     def _assemble(
         self, records: Records, direction: npt.NDArray[np.int8], segments: Carried, errors: list[tuple[Carried, Carried]]
@@ -244,10 +223,7 @@ class Decoder:
             values = {name: column[order] for name, column in values.items()}
             nulls = {name: None if mask is None else mask[order] for name, mask in nulls.items()}
             options = options.take(pa.array(order))
-        names = _names(self.walk.interfaces)
-        different = list(dict.fromkeys(names))
-        codes = np.array([different.index(name) for name in names], np.int32)
-        interface = codes[records.interface]
+        interface = self._interface_codes[records.interface]
         everything = len(row) == len(records.at)
         for name, column in (("number", records.number), ("time_ns", records.time_ns), ("interface", interface)):
             values[name] = column if everything else column[row]
@@ -272,7 +248,7 @@ class Decoder:
             self._skip(MALFORMED, bad)
             segments, head, offset_flags, header = segments.take(~bad), head[~bad], offset_flags[~bad], header[~bad]
         if segments.more.any():
-            self.walk.noted[FIRST_FRAGMENT] += int(segments.more.sum())
+            self.findings.noted[FIRST_FRAGMENT] += int(segments.more.sum())
         payload = segments.length - header
         flags = (offset_flags & 0x1FF).astype(np.int16)
         count = len(flags)
@@ -324,7 +300,7 @@ class Decoder:
     def _skip(self, reason: str, which: npt.NDArray[np.bool_]) -> None:
         number = int(which.sum())
         if number:
-            self.skipped[reason] += number
+            self.findings.skipped[reason] += number
 
 
 def _joined(parts: list[Carried]) -> Carried:
@@ -333,7 +309,7 @@ def _joined(parts: list[Carried]) -> Carried:
     if not parts:
         none = np.zeros(0, np.int64)
         octets = none.astype(np.uint8)
-        return Carried(none, none, none, none, octets, octets, none.astype(np.int32), none.astype(np.int32), none > 0)
+        return Carried(none, none, none, none, octets, octets, none, none, none > 0)
     return Carried(*(np.concatenate([getattr(part, name) for part in parts]) for name in Carried.__slots__))
 
 
@@ -348,8 +324,3 @@ def _options(data: Bytes, at: Ints, length: Ints) -> Any:
             target = np.ndarray((len(out) - octets + 1,), f"V{octets}", out.data, strides=(1,))
             target[ends[rows]] = gather(data, at[rows], f"V{octets}")
     return pa.BinaryArray.from_buffers(pa.binary(), len(at), [None, pa.py_buffer(ends), pa.py_buffer(out)])
-
-
-def _names(interfaces: Sequence[Described]) -> list[str]:
-    """A name for each interface: its own, or ``interface N``."""
-    return [interface.name or f"interface {index}" for index, interface in enumerate(interfaces)]

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from rawpunch.capture.blocks import INBOUND, OUTBOUND, Bytes, Ints, gather
+from rawpunch.capture.records import INBOUND, OUTBOUND, Bytes, Ints, gather
 
 NOT_IP: Final = "not IP"
 CUT_SHORT: Final = "cut short by the capture"

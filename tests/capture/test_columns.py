@@ -15,8 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rawpunch.capture import blocks
-from rawpunch.capture.columns import COLUMNS, read_capture, read_table
+from rawpunch.capture import records, source
+from rawpunch.capture.columns import COLUMNS, iter_captures, read_capture, read_table
 from rawpunch.capture.pcapng import RAW_IP, Interface, Recorded, write_pcapng
 from rawpunch.errors import BadParameter, Unreadable
 from rawpunch.wire import (
@@ -311,7 +311,7 @@ def test_packed_files(read: Read, pack: Callable[[bytes], bytes]) -> None:
     assert len(read(packed)) == 8000
     part = read(packed[: len(packed) // 2])
     assert 100 < len(part) < 8000
-    assert set(part.attrs["skipped"]) <= {blocks.CUT, blocks.UNREADABLE}
+    assert set(part.attrs["skipped"]) <= {records.CUT, records.UNREADABLE}
     assert sum(part.attrs["skipped"].values()) > 0
 
 
@@ -325,7 +325,7 @@ def test_pieces_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     for name in ("x.pcap", "x.pcapng"):
         whole = read_capture(tmp_path / name)
         for piece in (300, 1000, 4096):
-            monkeypatch.setattr(blocks, "PIECE_BYTES", piece)
+            monkeypatch.setattr(source, "PIECE_BYTES", piece)
             pd.testing.assert_frame_equal(read_capture(tmp_path / name), whole)
             monkeypatch.undo()
 
@@ -343,6 +343,19 @@ def test_table_and_frame_agree(tmp_path: Path) -> None:
     assert read_table(path, columns=["options"]).column_names == ["options"]
     with pytest.raises(BadParameter, match="no column 'sequence'"):
         read_capture(path, columns=["sequence"])
+
+
+def test_pieces_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that do not fit into memory are read piece by piece, with the same rows and, at last, the same counts."""
+    (tmp_path / "x.pcap").write_bytes(pcap(FRAMES * 100 + [bytes(60)]))
+    (tmp_path / "y.pcap").write_bytes(pcap([]))
+    monkeypatch.setattr(source, "PIECE_BYTES", 4096)
+    frames = list(iter_captures([tmp_path / "x.pcap", tmp_path / "y.pcap"]))
+    assert len(frames) > 5
+    assert [row for frame in frames for row in rows_of(frame)] == rows_of(read_capture(tmp_path / "x.pcap"))
+    assert frames[-2].attrs == {"packets": 401, "skipped": {"not IP": 1}, "noted": {}, "path": str(tmp_path / "x.pcap")}
+    assert frames[-1].empty
+    assert sum(map(len, iter_captures(str(tmp_path / "x.pcap"), columns=["seq"]))) == 400
 
 
 # --- bad input ---
@@ -363,25 +376,25 @@ def test_no_capture_at_all(tmp_path: Path) -> None:
 def test_every_truncation_keeps_what_lies_before(read: Read, kind: str) -> None:
     """A file cut at any octet gives its whole records, and says that it was cut."""
     head = pcap([]) if kind == "pcap" else section() + interface()
-    records = [pcap([frame])[24:] if kind == "pcap" else enhanced(frame, 9) for frame in FRAMES]
-    octets = head + b"".join(records)
-    ends = np.cumsum([len(head)] + [len(record) for record in records])
+    bodies = [pcap([frame])[24:] if kind == "pcap" else enhanced(frame, 9) for frame in FRAMES]
+    octets = head + b"".join(bodies)
+    ends = np.cumsum([len(head)] + [len(body) for body in bodies])
     for length in range(len(head), len(octets)):
         frame = read(octets[:length])
         assert len(frame) == np.searchsorted(ends, length, side="right") - 1
-        assert frame.attrs["skipped"] == ({} if length in ends else {blocks.CUT: 1})
+        assert frame.attrs["skipped"] == ({} if length in ends else {records.CUT: 1})
 
 
 @pytest.mark.parametrize(
     ("octets", "rows", "reason"),
     [
-        (pcap(FRAMES[:2]) + struct.pack("<IIII", 0, 0, 2**31, 60) + bytes(80), 2, blocks.BROKEN),
-        (section() + interface() + enhanced(FRAMES[0], 1) + struct.pack("<II", 6, 8) + bytes(40), 1, blocks.BROKEN),
-        (section() + interface() + enhanced(FRAMES[0], 1) + struct.pack("<II", 99, 0) + bytes(40), 1, blocks.BROKEN),
-        (section() + interface() + enhanced(FRAMES[0], 1) + struct.pack("<II", 6, 2**31) + bytes(40), 1, blocks.BROKEN),
-        (section() + interface() + enhanced(FRAMES[0], 1)[:-4] + bytes(4) + enhanced(FRAMES[1], 1), 0, blocks.BROKEN),
-        (section() + interface() + block(6, struct.pack("<IIIII", 0, 0, 0, 500, 500) + FRAMES[0]), 0, blocks.LYING),
-        (section() + enhanced(FRAMES[0], 1), 0, blocks.NO_INTERFACE),
+        (pcap(FRAMES[:2]) + struct.pack("<IIII", 0, 0, 2**31, 60) + bytes(80), 2, records.BROKEN),
+        (section() + interface() + enhanced(FRAMES[0], 1) + struct.pack("<II", 6, 8) + bytes(40), 1, records.BROKEN),
+        (section() + interface() + enhanced(FRAMES[0], 1) + struct.pack("<II", 99, 0) + bytes(40), 1, records.BROKEN),
+        (section() + interface() + enhanced(FRAMES[0], 1) + struct.pack("<II", 6, 2**31) + bytes(40), 1, records.BROKEN),
+        (section() + interface() + enhanced(FRAMES[0], 1)[:-4] + bytes(4) + enhanced(FRAMES[1], 1), 0, records.BROKEN),
+        (section() + interface() + block(6, struct.pack("<IIIII", 0, 0, 0, 500, 500) + FRAMES[0]), 0, records.LYING),
+        (section() + enhanced(FRAMES[0], 1), 0, records.NO_INTERFACE),
         (pcap(FRAMES, link_type=195), 0, "link type 195"),
         (pcap([bytes(5)]), 0, "cut short by the capture"),
         (pcap([FRAMES[0][:40]]), 0, "malformed"),

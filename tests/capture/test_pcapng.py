@@ -109,8 +109,12 @@ def test_own_reader_reads_what_was_written(tmp_path: Path, packets: list[Recorde
         for i in range(len(piece.at))
     ]
     assert back == packets
-    assert not walk.skipped
-    assert [(described.name, described.link_type) for described in walk.interfaces] == [("one", 1), ("two", 101), ("dréi", 1)]
+    assert not walk.findings.skipped
+    assert [(described.name, described.link_type) for described in walk.findings.interfaces] == [
+        ("one", 1),
+        ("two", 101),
+        ("dréi", 1),
+    ]
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
