@@ -86,7 +86,7 @@ def chain(data: Bytes, start: int, end: int, framing: Framing) -> tuple[Ints, in
         if len(found):
             parts.append(found)
             at = int(found[-1] + _lengths(data, found[-1:], framing)[0])
-        budget = _FIRST if len(found) else _WORTH
+        budget = _FIRST if len(found) >= _WORTH else 4 * _WORTH  # guesses that fail cost more than they save
 
 
 def _one_by_one(data: Bytes, at: int, end: int, framing: Framing, budget: int) -> tuple[list[int], int, bool]:
@@ -125,6 +125,8 @@ def _in_step(data: Bytes, at: int, end: int, framing: Framing, average: int) -> 
     _, first = np.unique(segment_of, return_index=True)
     begins = np.concatenate([[at], likely[first]])
     bounds = np.append(begins[1:], end)
+    if len(begins) * 16 < count:
+        return begins[:0]
     longest = int((bounds - begins).max())
     steps = []
     now = begins

@@ -2,6 +2,10 @@
 
 A row of an ICMP error has the ICMP packet's own addresses, and the ports of the segment it quotes turned round (source_port is
 the quoted destination port), so that it lies in the flow of the segment's answers; its seq is the quoted one.
+
+The columns are equal to tshark's fields, but for this: `flags` has the nine control bits and not the three reserved ones; a first
+fragment has the payload length that it carries, where tshark names none; a segment whose fixed TCP header was not captured whole
+or contradicts itself is no row, where tshark shows the fields there are.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+import time
 
 import numpy as np
 import pytest
@@ -113,3 +114,19 @@ def test_nothing_at_all() -> None:
     """No octets, no records."""
     assert found(b"") == ([], 0, False)
     assert found(bytes(15)) == ([], 0, False)
+
+
+@pytest.mark.usefixtures("few_are_worth_it")
+def test_records_that_no_guess_finds() -> None:
+    """Times that leap by years make every guess fail; the records are found one by one."""
+    octets = b"".join(record(bytes(30), seconds=i * 50_000_000 % 2**32) for i in range(2000))
+    assert found(octets) == one_by_one(octets)
+
+
+def test_a_capture_inside_a_capture() -> None:
+    """Payloads full of true-looking records: wrong guesses cost time, within reason, and nothing else."""
+    inner = b"".join(record(bytes(17)) for _ in range(12))
+    octets = record(inner) * 20_000
+    began = time.process_time()
+    assert found(octets) == one_by_one(octets)
+    assert time.process_time() - began < 5
