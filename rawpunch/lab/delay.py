@@ -12,7 +12,7 @@ from typing import Final
 import netfilterqueue
 
 from rawpunch.channel import Channel
-from rawpunch.clock import now_ns
+from rawpunch.clock import be_punctual, now_ns
 from rawpunch.errors import RawpunchError
 from rawpunch.link.link import Link
 from rawpunch.units import MS, US
@@ -76,6 +76,7 @@ class DelayLine:
 
 def serve(channel: Channel, delays: dict[str, int]) -> None:
     """Delay packets until the channel closes. Requests: ``{"delays": {QUEUE: NS}}``, answered when in force."""
+    be_punctual()
     priority = _ask_for_real_time()
     line = DelayLine({int(number): delay for number, delay in delays.items()})
     watched = [channel.fileno(), *line.by_descriptor]

@@ -34,8 +34,12 @@ def _packed(address: str) -> bytes:
 
 
 @lru_cache(maxsize=65_536)
+def _address(packed: bytes) -> str:
+    return str(ip_address(packed))
+
+
 def _endpoint(packed: bytes, port: int) -> Endpoint:
-    return Endpoint(str(ip_address(packed)), port)
+    return Endpoint(_address(packed), port)
 
 
 _cached_options = lru_cache(maxsize=1024)(decode_options)
@@ -176,8 +180,8 @@ def _decode_icmp(body: bytes, protocol: int, ttl: int, source: bytes, destinatio
         raise Malformed("an ICMP error that quotes no TCP segment")
     sport, dport, seq = struct.unpack_from("!HHI", quote, at)
     return IcmpError(
-        _endpoint(source, 0).address,
-        _endpoint(destination, 0).address,
+        _address(source),
+        _address(destination),
         body[0],
         body[1],
         Flow(_endpoint(quote[where[0]], sport), _endpoint(quote[where[1]], dport)),

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
 
 from rawpunch.errors import Malformed
 
 MAX_PORT = 65_535
 
-Address = IPv4Address | IPv6Address
-
 
 @lru_cache(maxsize=65_536)
-def address_of(text: str) -> Address:
-    """Parse an IPv4 or IPv6 address, remembering the result.
+def canonical(text: str) -> str:
+    """The one spelling of an IPv4 or IPv6 address (RFC 5952).
 
     Raises:
         Malformed: it is neither.
     """
     try:
-        return ip_address(text)
+        return str(ip_address(text))
     except ValueError as error:
         raise Malformed(f"{text!r} is not an IP address") from error
 
@@ -36,9 +34,9 @@ class Endpoint:
     def __post_init__(self) -> None:
         if not 0 <= self.port <= MAX_PORT:
             raise Malformed(f"port {self.port} is not in 0..{MAX_PORT}")
-        canonical = str(address_of(self.address))
-        if canonical != self.address:
-            object.__setattr__(self, "address", canonical)
+        spelt = canonical(self.address)
+        if spelt != self.address:
+            object.__setattr__(self, "address", spelt)
 
     @property
     def is_ipv6(self) -> bool:
