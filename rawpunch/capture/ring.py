@@ -70,6 +70,11 @@ class Ring:
         """The socket's descriptor; readable when the ring is not empty."""
         return self._sock.fileno()
 
+    @property
+    def half_full(self) -> bool:
+        """Whether it is time to drain."""
+        return bool(self._status[(self._next + self.slots // 2) % self.slots] & _STATUS_USER)
+
     def drain(self) -> None:
         """Move what is in the ring aside, as it is, and give the slots back: a tenth of a microsecond a packet."""
         for _ in range(2):  # to the end of the ring, then from its beginning

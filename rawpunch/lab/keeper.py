@@ -25,7 +25,7 @@ from typing import Any, Final
 from rawpunch.channel import Channel, Message
 from rawpunch.errors import RawpunchError
 from rawpunch.lab.features import tool
-from rawpunch.lab.namespaces import become_root_inside, die_with_parent, enter, new_network, outlive_parent
+from rawpunch.lab.namespaces import become_root_inside, call_yourself, die_with_parent, enter, new_network, outlive_parent
 
 _SIOCETHTOOL: Final = 0x8946
 _OFFLOADS_OFF: Final = (0x15, 0x17, 0x1F, 0x24, 0x2C)  # rx checksum, tx checksum, TSO, GSO, GRO
@@ -110,7 +110,7 @@ class Keeper:
         if pid == 0:
             mine.close()
             self.channel.close()
-            os._exit(_work(parent, self.nodes[node], entry, theirs, arguments))
+            os._exit(_work(parent, node, self.nodes[node], entry, theirs, arguments))
         theirs.close()
         self.children.add(pid)
         self.passing.append(mine)
@@ -159,10 +159,11 @@ def _offloads_off(device: str) -> None:
                 fcntl.ioctl(sock, _SIOCETHTOOL, struct.pack("16sP8x", device.encode(), ctypes.addressof(value)))
 
 
-def _work(parent: int, namespace: int, entry: str, channel: Channel, arguments: Message) -> int:
+def _work(parent: int, node: str, namespace: int, entry: str, channel: Channel, arguments: Message) -> int:
     """The life of a worker process; returns its exit status."""
     try:
         die_with_parent(parent)
+        call_yourself(f"{node} {entry.rpartition('.')[2].partition(':')[0]}")
         enter(namespace)
         module, _, function = entry.partition(":")
         getattr(importlib.import_module(module), function)(channel, **arguments)
@@ -179,6 +180,7 @@ def main() -> None:
     """Entry of the keeper's process: descriptor of the channel, parent's pid, and whether to be rootless."""
     fd, parent, rootless = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "rootless"
     channel = Channel(socket.socket(fileno=fd), "the lab's owner")
+    call_yourself("lab keeper")
     try:
         die_with_parent(parent)
         if rootless:

@@ -17,6 +17,7 @@ from rawpunch.errors import MachineCannot
 CLONE_NEWUSER: Final = 0x1000_0000
 CLONE_NEWNET: Final = 0x4000_0000
 _PR_SET_PDEATHSIG: Final = 1
+_PR_SET_NAME: Final = 15
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -54,6 +55,11 @@ def die_with_parent(parent: int) -> None:
     _checked(_libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
     if os.getppid() != parent:
         os._exit(1)
+
+
+def call_yourself(name: str) -> None:
+    """Give this process a name of up to 15 octets in lists of processes (prctl(2))."""
+    _checked(_libc.prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0), "prctl")
 
 
 def outlive_parent() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import heapq
 import itertools
+import os
 import select
 import socket
 from collections.abc import Callable, Iterator
@@ -49,11 +50,14 @@ class Rehearsal:
         peer = Handshake(there, here, iss=1 << 31, profile=profile("linux"))
         self._machine.step(Open(), now=0)
         self._syn = encode(peer.prepare_syn(0))
-        self._out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._loop = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._loop.bind(("127.0.0.1", 0))
+        self._loop.connect(self._loop.getsockname())
 
     def send(self) -> None:
-        """Send nothing, to nobody, on the loopback."""
-        self._out.sendto(b"", ("127.0.0.1", 9))
+        """Send a datagram to ourselves on the loopback."""
+        self._loop.send(b"x")
+        self._loop.recv(1)
 
     def answer(self) -> None:
         """Take a SYN in and make the SYN-ACK that answers it."""
@@ -69,10 +73,16 @@ class Worker:
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
         self.port = RawPort()
-        self.launches: list[tuple[int, int, KernelEnd | RawEnd]] = []
         self.ends: dict[str, KernelEnd | RawEnd] = {}
+        """All ends that are not finished, by attempt."""
+        self.launches: list[tuple[int, int, KernelEnd | RawEnd]] = []
+        self.under_way: dict[str, KernelEnd | RawEnd] = {}
+        """Those that have been launched."""
+        self.undecided: dict[int, KernelEnd] = {}
+        """Kernel ends that wait for the kernel's decision, by descriptor."""
         self.raw_by_local: dict[Endpoint, RawEnd] = {}
         self.held: list[tuple[int, int, KernelEnd | RawEnd]] = []
+        self._own = [channel.fileno(), self.port.fileno()]
         self._order = itertools.count()
         self._rehearsal = Rehearsal()
 
@@ -81,16 +91,16 @@ class Worker:
     def run(self) -> None:
         """Serve until the channel closes."""
         while True:
-            if self.launches and self.launches[0][0] - now_ns() <= SPIN_NS:
+            if self._launch_is_near():
                 self._launch()
                 continue
-            watched = {end.fileno(): end for end in self.ends.values() if isinstance(end, KernelEnd) and self._waiting(end)}
             rest = min(self._deadlines()) - now_ns()
-            own = [self.channel.fileno(), self.port.fileno()]
-            readable, writable, _ = select.select(own, list(watched), [], max(rest, 0) / 1e9)
+            readable, writable, _ = select.select(self._own, list(self.undecided), [], max(rest, 0) / 1e9)
+            if self._launch_is_near():
+                continue  # whatever has come can wait half a millisecond, the launch cannot
             now = now_ns()
             for descriptor in writable:
-                end = watched[descriptor]
+                end = self.undecided[descriptor]
                 self._after(end, end.ready, now)
             if self.port.fileno() in readable:
                 self._receive()
@@ -100,27 +110,31 @@ class Worker:
                 except RawpunchError:
                     return
                 self._obey(message)
-            if not readable and any(end.undecided for end in self.raw_by_local.values()):
+            if not readable and self._answer_is_due():
                 self._rehearsal.answer()
             self._expire()
 
+    def _launch_is_near(self) -> bool:
+        return bool(self.launches) and self.launches[0][0] - now_ns() <= SPIN_NS
+
+    def _answer_is_due(self) -> bool:
+        return any(end.undecided for end in self.under_way.values() if isinstance(end, RawEnd))
+
     def _deadlines(self) -> Iterator[int]:
-        yield now_ns() + SECOND
+        yield now_ns() + (_REHEARSE_NS if self._answer_is_due() else SECOND)
         if self.launches:
             yield self.launches[0][0] - SPIN_NS
         if self.held:
             yield self.held[0][0]
-        if any(end.undecided for end in self.raw_by_local.values()):
-            yield now_ns() + _REHEARSE_NS
-        for end in self.ends.values():
+        for end in self.under_way.values():
             if end.deadline is not None:
                 yield end.deadline
 
-    def _waiting(self, end: KernelEnd) -> bool:
-        return end.undecided and not any(end is waiting for _, _, waiting in self.launches)
-
     def _launch(self) -> None:
         at_ns, _, end = heapq.heappop(self.launches)
+        self.under_way[end.order.attempt] = end
+        if isinstance(end, KernelEnd):
+            self.undecided[end.fileno()] = end
         warmed = False
         while (rest := at_ns - now_ns()) > _DEAF_NS:
             self._receive()
@@ -143,24 +157,26 @@ class Worker:
 
     def _expire(self) -> None:
         now = now_ns()
-        for end in list(self.ends.values()):
+        for end in list(self.under_way.values()):
             if end.deadline is not None and end.deadline <= now:
                 self._after(end, end.wake, now)
         while self.held and self.held[0][0] <= now:
             _, _, end = heapq.heappop(self.held)
-            end.release()
-            self.raw_by_local.pop(end.order.local, None)
+            self._release(end)
 
     def _after(self, end: KernelEnd | RawEnd, action: Callable[[int], None], now: int) -> None:
         """Let an end do something, and tell the owner if that concluded it."""
         undecided = end.undecided
+        descriptor = end.fileno() if isinstance(end, KernelEnd) else -1
         try:
             action(now)
         except (RawpunchError, OSError) as error:
             self._not_measured(end.order.attempt, error)
-            self._forget(end)
+            self._forget(end, descriptor)
+            self._release(end)
             return
         if undecided and not end.undecided:
+            self.undecided.pop(descriptor, None)
             report = end.report
             self.channel.send({"attempt": report.attempt, "ending": report.ending, "at_ns": report.at_ns, "cause": report.cause})
 
@@ -182,12 +198,11 @@ class Worker:
         heapq.heappush(self.launches, (order.at_ns, next(self._order), end))
 
     def _finish(self, attempt: str) -> None:
-        end = self.ends.pop(attempt, None)
-        self.launches = [entry for entry in self.launches if entry[2] is not end]
-        heapq.heapify(self.launches)
+        end = self.ends.get(attempt)
         if end is None:
             self.channel.send({"attempt": attempt, "finished": True, "transitions": [], "evidence": {}})
             return
+        self._forget(end, end.fileno() if isinstance(end, KernelEnd) else -1)
         end.finish(now_ns())
         report = end.report
         self.channel.send({"attempt": attempt, "finished": True, "transitions": report.transitions, "evidence": report.evidence})
@@ -199,15 +214,28 @@ class Worker:
         cause = f"{error.what} ({error.why})" if isinstance(error, RawpunchError) else str(error)
         self.channel.send({"attempt": attempt, "ending": "", "at_ns": None, "cause": cause})
 
-    def _forget(self, end: KernelEnd | RawEnd) -> None:
+    def _forget(self, end: KernelEnd | RawEnd, descriptor: int) -> None:
         self.ends.pop(end.order.attempt, None)
-        self.raw_by_local.pop(end.order.local, None)
+        if self.under_way.pop(end.order.attempt, None) is None:
+            self.launches = [entry for entry in self.launches if entry[2] is not end]
+            heapq.heapify(self.launches)
+        self.undecided.pop(descriptor, None)
+
+    def _release(self, end: KernelEnd | RawEnd) -> None:
         end.release()
+        self.raw_by_local.pop(end.order.local, None)
 
 
-def serve(channel: Channel) -> None:
-    """Entry of a host's worker process, inside the host's network namespace."""
+def serve(channel: Channel, cpu: int | None = None) -> None:
+    """Entry of a host's worker process, inside the host's network namespace.
+
+    Args:
+        channel: to whoever gives orders.
+        cpu: the processor to stay on; two hosts that spin for the same instant on one processor would both be late.
+    """
     be_punctual()
+    if cpu is not None:
+        os.sched_setaffinity(0, {cpu})
     worker = Worker(channel)
     gc.freeze()
     gc.disable()

@@ -6,6 +6,7 @@ finish, and writes the capture; what the packets mean is found out afterwards, f
 
 from __future__ import annotations
 
+import os
 import select
 import time
 from dataclasses import dataclass, field
@@ -158,7 +159,11 @@ class LabBench:
         self.close()
         self._lab = Lab(scene, rootless=self._rootless).__enter__()
         self._lab.record()
-        self._hosts = {side: self._lab.start(f"host{side.upper()}", "rawpunch.live.worker:serve", {}) for side in "ab"}
+        cpus = sorted(os.sched_getaffinity(0))
+        self._hosts = {
+            side: self._lab.start(f"host{side.upper()}", "rawpunch.live.worker:serve", {"cpu": cpu})
+            for side, cpu in zip("ab", (cpus[0], cpus[-1]), strict=True)
+        }
         for channel in self._hosts.values():
             channel.receive()
 
