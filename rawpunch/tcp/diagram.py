@@ -91,3 +91,9 @@ def _name(state: State) -> str:
 
 def _spoken(name: str) -> str:
     return name.strip("_").replace("_", " ")
+
+
+if __name__ == "__main__":
+    from rawpunch.tcp.profiles import LINUX
+
+    print(mermaid(LINUX))  # noqa: T201  what the README holds
