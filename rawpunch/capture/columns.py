@@ -101,10 +101,18 @@ def _options(pieces: Sequence[Decoded]) -> Any:
 
 
 def _addresses(decoder: Decoder, pieces: Sequence[Decoded]) -> tuple[dict[str, Any], Any]:
-    """The wanted address columns as codes, and their common texts."""
-    names = [name for name in ("source_address", "destination_address") if name in decoder.columns]
-    codes, texts = decoder.addresses.coded([_gathered(pieces, name)[0] for name in names])
-    return dict(zip(names, codes, strict=True)), texts
+    """The wanted address columns as codes (-1 is null), and their common texts."""
+    wanted = {name: _gathered(pieces, name) for name in decoder.columns if name.endswith("_address")}
+    empty = [name for name, (values, mask) in wanted.items() if mask is not None and mask.all()]
+    names = [name for name in wanted if name not in empty]
+    codes, texts = decoder.addresses.coded([wanted[name][0] for name in names])
+    coded = dict(zip(names, codes, strict=True))
+    coded |= {name: np.full(len(wanted[name][0]), -1, np.int32) for name in empty}
+    for name in names:
+        mask = wanted[name][1]
+        if mask is not None:
+            coded[name] = np.where(mask, np.int32(-1), coded[name])
+    return coded, texts
 
 
 def to_table(decoder: Decoder, pieces: Sequence[Decoded]) -> pa.Table:
@@ -117,7 +125,9 @@ def to_table(decoder: Decoder, pieces: Sequence[Decoded]) -> pa.Table:
         if name == "options":
             arrays.append(_options(pieces))
         elif name in addresses:
-            arrays.append(pa.DictionaryArray.from_arrays(addresses[name], texts))
+            codes = addresses[name]
+            missing = codes < 0 if name in NULLABLE else None
+            arrays.append(pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32(), mask=missing), texts))
         elif name in words:
             values, _ = _gathered(pieces, name)
             mask = values < 0

@@ -1,7 +1,8 @@
 """Pieces of a capture to plain columns: every TCP segment, and every ICMP error about one, a row.
 
 A row of an ICMP error has the ICMP packet's own addresses, and the ports of the segment it quotes turned round (source_port is
-the quoted destination port), so that it lies in the flow of the segment's answers; its seq is the quoted one.
+the quoted destination port), so that it lies in the flow of the segment's answers; its seq is the quoted one, and quoted_address
+is where that segment was sent.
 
 The columns are equal to tshark's fields, but for this: `flags` has the nine control bits and not the three reserved ones; a first
 fragment has the payload length that it carries, where tshark names none; a segment whose fixed TCP header was not captured whole
@@ -60,10 +61,12 @@ COLUMNS: Final[dict[str, pa.DataType]] = {
     "ttl": pa.int16(),
     "icmp_type": pa.int16(),
     "icmp_code": pa.int16(),
+    "quoted_address": pa.dictionary(pa.int32(), pa.string()),
 }
-"""Column -> type. Null where it does not apply: ack without ACK, the TCP columns of an ICMP error, icmp_* of a segment."""
+"""Column -> type. Null where it does not apply: ack without ACK, TCP columns of an ICMP error, the last three of a segment."""
 
-NULLABLE: Final = ("flags", "ack", "window", "payload_length", "icmp_type", "icmp_code")
+_OF_ERRORS: Final = ("icmp_type", "icmp_code", "quoted_address")
+NULLABLE: Final = ("flags", "ack", "window", "payload_length", *_OF_ERRORS)
 _DIRECTIONS: Final = ("in", "out")
 _TCP_KINDS: Final = ("SYN", "SYN-ACK", "ACK", "DATA", "FIN", "FIN-ACK", "RST", "RST-ACK", "NONE")
 _KIND_CODE: Final = np.array([_TCP_KINDS.index(kind_of(flags & 0x3F, flags >> 6)) for flags in range(128)], np.int16)
@@ -198,7 +201,7 @@ class Decoder:
             quoted = (strip_ipv4 if ipv4 else strip_ipv6)(data, quoting, Counter())
             quoted = quoted.take((quoted.protocol == PROTO_TCP) & (quoted.captured >= _QUOTE.itemsize))
             found = len(quoted.at)
-            yield self._addressed(icmp.take(quoted.row)), quoted
+            yield self._addressed(icmp.take(quoted.row)), self._addressed(quoted)
         rest = int((~is_tcp).sum()) - found
         if rest:
             self.findings.skipped[NOT_TCP] += rest
@@ -218,7 +221,7 @@ class Decoder:
             for name in NULLABLE:
                 there = nulls[name]
                 there = np.zeros(len(row), np.bool_) if there is None else there
-                nulls[name] = np.concatenate([there, np.full(count, not name.startswith("icmp"))])
+                nulls[name] = np.concatenate([there, np.full(count, name not in _OF_ERRORS)])
             row = np.concatenate([row, error.row])
             options = pa.concat_arrays([options, pa.nulls(count, pa.binary())])
         if len(row) and (np.diff(row) < 0).any():
@@ -270,10 +273,11 @@ class Decoder:
             "ttl": segments.ttl.astype(np.int16),
             "icmp_type": np.zeros(count, np.int16),
             "icmp_code": np.zeros(count, np.int16),
+            "quoted_address": segments.destination,
         }
         nulls: dict[str, npt.NDArray[np.bool_] | None] = dict.fromkeys(NULLABLE)
         nulls["ack"] = (flags & 0x10) == 0
-        nulls["icmp_type"] = nulls["icmp_code"] = np.ones(count, np.bool_)
+        nulls |= dict.fromkeys(_OF_ERRORS, np.ones(count, np.bool_))
         if "options" in self.columns:
             options = _options(data, segments.at + _TCP.itemsize, np.minimum(header, segments.captured) - _TCP.itemsize)
         else:
@@ -299,6 +303,7 @@ class Decoder:
             "ttl": error.ttl.astype(np.int16),
             "icmp_type": (both >> 8).astype(np.int16),
             "icmp_code": (both & 255).astype(np.int16),
+            "quoted_address": quoted.destination,
         }
 
     def _skip(self, reason: str, which: npt.NDArray[np.bool_]) -> None:

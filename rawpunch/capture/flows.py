@@ -48,6 +48,7 @@ _SEEN_COLUMNS: Final = (
     "ttl",
     "icmp_type",
     "icmp_code",
+    "quoted_address",
 )
 
 Ints = npt.NDArray[np.int64]
@@ -223,11 +224,11 @@ def _seen(assigned: Assigned, row: int) -> Seen:
     (time_ns, number, source_address, source_port, destination_address, destination_port, flags, *rest) = (
         assigned.cells(name)[row] for name in _SEEN_COLUMNS
     )
-    seq, ack, window, options, payload_length, ttl, icmp_type, icmp_code = rest
+    seq, ack, window, options, payload_length, ttl, icmp_type, icmp_code, quoted_address = rest
     source, destination = _endpoint(source_address, source_port), _endpoint(destination_address, destination_port)
     packet: Packet
     if icmp_type is not None:
-        told = Flow(destination, source)
+        told = Flow(destination, _endpoint(quoted_address, source_port))
         packet = IcmpError(source_address, destination_address, icmp_type, icmp_code, told, seq, ttl)
     else:
         packet = Segment(

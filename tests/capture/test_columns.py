@@ -120,6 +120,7 @@ def expected(packet: Packet) -> dict[str, object]:
             "ttl": packet.ttl,
             "icmp_type": packet.type,
             "icmp_code": packet.code,
+            "quoted_address": told.destination.address,
             **dict.fromkeys(("flags", "ack", "window", "options", "payload_length")),
         }
     return {
@@ -137,6 +138,7 @@ def expected(packet: Packet) -> dict[str, object]:
         "ttl": packet.ttl,
         "icmp_type": None,
         "icmp_code": None,
+        "quoted_address": None,
     }
 
 
