@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from rawpunch.wire.endpoint import Flow
 from rawpunch.wire.segment import Packet
 
 # --- stimuli ---
@@ -78,6 +79,8 @@ class Changed:
     """Id of the table row that fired."""
     cause: str
     """What it fired on: a segment's kind, an ICMP error's, a user call or a timer."""
+    flow: Flow | None = None
+    """Of which connection, for a machine that has several: as the inside sees it, from inside to outside."""
 
 
 class Ending(enum.StrEnum):
