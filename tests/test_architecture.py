@@ -24,6 +24,7 @@ WHAT_PURE_CODE_NEEDS = {
 }
 
 SCAPY_EDGE = PACKAGE / "wire" / "packets.py"
+FILE_EDGE = PACKAGE / "nat" / "personas.py"
 
 
 def _contracts() -> list[dict[str, Any]]:
@@ -67,13 +68,18 @@ def test_pure_floors_import_nothing_that_acts(floor: str) -> None:
     """A pure floor imports from a short list only: no clock, socket, thread, file, logger, and no third-party package."""
     path = PACKAGE / floor
     files = [path] if path.is_file() else sorted(path.rglob("*.py"))
-    strangers = {str(file): _top_names(file) - WHAT_PURE_CODE_NEEDS for file in files if file != SCAPY_EDGE}
+    strangers = {str(file): _top_names(file) - WHAT_PURE_CODE_NEEDS for file in files if file not in {SCAPY_EDGE, FILE_EDGE}}
     assert not {file: names for file, names in strangers.items() if names}
 
 
 def test_scapy_enters_the_pure_floors_in_one_place() -> None:
     """Scapy packets become Segments and back at one edge of `wire`."""
     assert _top_names(SCAPY_EDGE) - WHAT_PURE_CODE_NEEDS == {"scapy"}
+
+
+def test_files_enter_the_pure_floors_in_one_place() -> None:
+    """Personas are TOML files of the package, or a user's own."""
+    assert _top_names(FILE_EDGE) - WHAT_PURE_CODE_NEEDS == {"importlib", "pathlib", "tomllib"}
 
 
 def test_imports_are_honest() -> None:

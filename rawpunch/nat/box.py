@@ -233,7 +233,9 @@ class NatBox:
         if segment.ttl <= 1:
             effects += self._expired(segment, OUTSIDE)
             return None
+        binding.remotes[remote] = None  # now, so that making room cannot take the mapping away
         if not self._has_room(effects):
+            del binding.remotes[remote]
             effects.append(Refused(segment, Reason.TABLE_FULL))
             return None
         return self._begin(binding, segment, remote, State.SYN_SENT, "open-in", now, effects, from_inside=False)
