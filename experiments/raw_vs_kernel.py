@@ -36,7 +36,7 @@ def attempt(cell: Cell) -> Attempt:
 
 
 def verdicts(attempts: pd.DataFrame) -> list[Verdict]:
-    """One for each pair of ends inside and outside the window, computed from the undisturbed attempts alone."""
+    """One for each pair of ends inside and outside the window (|offset| < one-way delay), from the undisturbed attempts alone."""
     good = keep(attempts).attempts
     silent = good["nat_answer"] == "drop"
     inside = silent | (good["offset"].abs() < 1)
@@ -44,8 +44,8 @@ def verdicts(attempts: pd.DataFrame) -> list[Verdict]:
     for ends, group in good.groupby("ends", observed=True):
         opens = inside[group.index]
         found += [
-            _rate(f"{ends}: opens through silent NATs, and through resetting ones while offset < one-way delay", group[opens]),
-            _rate(f"{ends}: never opens through resetting NATs once offset > one-way delay", group[~opens], failing=True),
+            _rate(f"{ends} opens through silent NATs, and through resetting ones inside the window", group[opens]),
+            _rate(f"{ends} never opens through resetting NATs outside the window", group[~opens], failing=True),
         ]
     return found
 

@@ -58,8 +58,9 @@ def command(
         print_tables(dataset)
         print_verdicts(document["verdicts"])
         output.data(f"\nrun: {dataset.path}")
-        output.data("next: rawpunch runs show raw_vs_kernel, rawpunch ladder raw_vs_kernel --pattern half_simultaneous,")
-        output.data("      wireshark a capture of the run, ./dev run jupyter lab notebooks")
+        output.data("next: ./dev run rawpunch ladder raw_vs_kernel --pattern half_simultaneous")
+        output.data("      ./dev run rawpunch lab up, then lab shell hostA")
+        output.data("      open the captures in Wireshark, and notebooks/01_first_punch.ipynb in Jupyter")
     finish(document)
 
 
