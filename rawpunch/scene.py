@@ -1,32 +1,64 @@
 """Declared worlds: which hosts, which NATs, which delays. A scene says what is there, never how it is made.
 
-The lab builds a scene from namespaces, the simulator from machines; both read the same file.
+        hostA ---- natA ---- core ---- natB ---- hostB
+                   in out    a  b     out in
+                              o1 o2 -- obs1, obs2 (two addresses)
+
+The lab builds a scene from namespaces, the simulator from machines; both read the same file, use the same addresses and record
+at the same vantage points. Inside a NAT the hosts have private addresses (10.1.0.2, 10.2.0.2); without one they have public ones
+(198.18.x.2, RFC 2544). Addresses in the core are documentation prefixes (RFC 5737).
 """
 
 from __future__ import annotations
 
-import enum
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
 from rawpunch.errors import BadParameter, Unreadable
+from rawpunch.nat import personas
+from rawpunch.nat.behavior import Behavior, UnsolicitedAnswer
+from rawpunch.nat.reading import behavior_of
 from rawpunch.units import MS
 
+__all__ = [
+    "EXTERNAL",
+    "OBSERVERS",
+    "SIDES",
+    "VANTAGES",
+    "Leg",
+    "Nat",
+    "Scene",
+    "Side",
+    "UnsolicitedAnswer",
+    "Zone",
+]
 
-class UnsolicitedAnswer(enum.StrEnum):
-    """What a NAT does with a SYN that no mapping expects."""
+Zone = Literal["inside_a", "outside", "inside_b"]
+Side = Literal["a", "b"]
 
-    DROP = "drop"
-    """It says nothing."""
-    RST = "rst"
-    """It answers with a RST."""
-    ICMP = "icmp"
-    """It answers with ICMP administratively prohibited (type 3, code 13)."""
-    STACK = "stack"
-    """It has no rule for it: the box's own TCP answers."""
+SIDES: Final[tuple[Side, Side]] = ("a", "b")
+
+VANTAGES: Final[dict[str, Zone]] = {
+    "hostA:eth0": "inside_a",
+    "natA:in": "inside_a",
+    "natA:out": "outside",
+    "core:a": "outside",
+    "core:b": "outside",
+    "natB:out": "outside",
+    "natB:in": "inside_b",
+    "hostB:eth0": "inside_b",
+}
+"""Where packets are recorded, from A to B, and on which side of the NATs that is."""
+
+EXTERNAL: Final = {"a": "198.51.100.2", "b": "203.0.113.2"}
+"""The NATs' outside addresses, the first ones where they have several."""
+
+OBSERVERS: Final = {"obs1": ("192.0.2.2",), "obs2": ("192.0.2.66", "192.0.2.67")}
+"""Hosts at the core, with their addresses."""
 
 
 class _Declared(BaseModel):
@@ -43,10 +75,44 @@ class Leg(_Declared):
 
 
 class Nat(_Declared):
-    """A NAT of the kernel: nft masquerade."""
+    """A NAT: a persona, or one with some fields changed. How it is made, by rules or by a program, is the lab's business.
 
+    In a file: ``persona = "full-cone"``, and what is different in a table ``[nat_a.behavior]``.
+    """
+
+    persona: str = personas.LINUX
+    """A persona's name, or the path of its TOML file."""
     unsolicited: UnsolicitedAnswer = UnsolicitedAnswer.DROP
-    """What it answers to a SYN that no mapping expects, on its own address and towards the inside."""
+    """What it answers to a SYN that no mapping expects: short for `behavior.unsolicited`."""
+    behavior: Behavior = Behavior()
+    """What it does, whole. Given as a table, it holds the fields that differ from the persona's."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve(cls, given: Any, info: ValidationInfo) -> Any:
+        """Fill in what the persona says.
+
+        Raises:
+            UnknownName: there is no such persona.
+            Unreadable: its file cannot be read.
+            BadParameter: a field is unknown, or the fields contradict each other.
+        """
+        if not isinstance(given, Mapping):
+            return given
+        table = dict(given)
+        name = table.get("persona", personas.LINUX)
+        if not isinstance(name, str):
+            raise BadParameter(f"a NAT's persona cannot be {name!r}", todo="give a name, or the path of a TOML file")
+        behavior = table.get("behavior", {})
+        if not isinstance(behavior, Behavior):
+            if not isinstance(behavior, Mapping):
+                raise BadParameter(f"a NAT's behavior cannot be {behavior!r}", todo="give a table of fields")
+            changes = dict(behavior)
+            if "unsolicited" in table:
+                changes["unsolicited"] = table["unsolicited"]
+            folder = (info.context or {}).get("folder")
+            behavior = behavior_of(changes, personas.load(name, folder=folder).behavior)
+        return table | {"behavior": behavior, "unsolicited": behavior.unsolicited}
 
 
 class Scene(_Declared):
@@ -64,22 +130,55 @@ class Scene(_Declared):
         """The one-way delay from A to B and from B to A, in ns, as declared."""
         return self.leg_a.up_ns + self.leg_b.down_ns, self.leg_b.up_ns + self.leg_a.down_ns
 
+    def nat(self, side: Side) -> Nat | None:
+        """The NAT of a side."""
+        return self.nat_a if side == "a" else self.nat_b
+
+    def leg(self, side: Side) -> Leg:
+        """The leg of a side."""
+        return self.leg_a if side == "a" else self.leg_b
+
+    def host_address(self, side: Side) -> str:
+        """The address of hostA or hostB."""
+        number = 1 if side == "a" else 2
+        return f"10.{number}.0.2" if self.nat(side) else f"198.18.{number}.2"
+
+    def public_address(self, side: Side) -> str:
+        """The address under which the core sees hostA or hostB; the first one where a NAT has several."""
+        return EXTERNAL[side] if self.nat(side) else self.host_address(side)
+
+    def external_addresses(self, side: Side) -> tuple[str, ...]:
+        """The external addresses of a side's NAT, one after the other; none without a NAT."""
+        nat = self.nat(side)
+        if nat is None:
+            return ()
+        prefix, last = EXTERNAL[side].rsplit(".", 1)
+        return tuple(f"{prefix}.{int(last) + number}" for number in range(nat.behavior.external_addresses))
+
     @classmethod
     def symmetric(cls, one_way_ns: int, unsolicited: UnsolicitedAnswer = UnsolicitedAnswer.DROP) -> Self:
         """Two equal NATs and the same one-way delay each way, half of it on each leg."""
+        nat = Nat(unsolicited=unsolicited)
+        return cls.between(nat, nat, one_way_ns)
+
+    @classmethod
+    def between(cls, nat_a: Nat | None, nat_b: Nat | None, one_way_ns: int) -> Self:
+        """Any two NATs and the same one-way delay each way, half of it on each leg."""
         leg = Leg(up_ns=one_way_ns // 2, down_ns=one_way_ns - one_way_ns // 2)
-        return cls(nat_a=Nat(unsolicited=unsolicited), nat_b=Nat(unsolicited=unsolicited), leg_a=leg, leg_b=leg)
+        return cls(nat_a=nat_a, nat_b=nat_b, leg_a=leg, leg_b=leg)
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """The scene in a TOML file.
+        """The scene in a TOML file; files of personas that it names are relative to its folder.
 
         Raises:
             Unreadable: there is no such file, or it is not TOML.
+            UnknownName: it names a persona that does not exist.
             BadParameter: a field is unknown or has an impossible value.
         """
         try:
-            return cls.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+            table = tomllib.loads(path.read_text(encoding="utf-8"))
+            return cls.model_validate(table, context={"folder": path.parent})
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise Unreadable(
                 f"cannot read the scene {path}", why=str(error), todo="give a TOML file of tables nat_a, nat_b, leg_a, leg_b"

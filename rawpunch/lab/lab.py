@@ -21,7 +21,7 @@ from rawpunch.channel import Channel, Message
 from rawpunch.errors import LabBroken
 from rawpunch.lab import features, wiring
 from rawpunch.lab.nat_rules import LEAK_COUNTER, TABLE
-from rawpunch.scene import Scene
+from rawpunch.scene import VANTAGES, Scene
 
 _COUNTER = re.compile(r"packets (\d+)")
 
@@ -156,7 +156,7 @@ class Lab:
 
     def record(self) -> None:
         """Begin to record at all vantage points."""
-        vantages = {name: self.nodes[name.partition(":")[0]] for name in wiring.VANTAGES}
+        vantages = {name: self.nodes[name.partition(":")[0]] for name in VANTAGES}
         self._recorder = self.start("core", "rawpunch.lab.recorder:serve", {"vantages": vantages})
         self._recorder.receive()
 

@@ -1,45 +1,18 @@
 """A scene turned into what is to be run: namespaces, an `ip` batch, sysctls, rules. Pure; `--dry-run` prints it as it is.
 
-        hostA ---- natA ---- core ---- natB ---- hostB
-                   in out    a  b     out in
-                              o1 o2 -- obs1, obs2 (two addresses)
-
-Inside a NAT the hosts have private addresses (10.1.0.2, 10.2.0.2); without one they have public ones (198.18.x.2, RFC 2544).
-Addresses in the core are documentation prefixes (RFC 5737). None of this is visible outside the lab's own namespaces.
+Devices are called as in the drawing in `scene`. None of this is visible outside the lab's own namespaces.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from rawpunch.lab.nat_rules import core_ruleset, nat_ruleset
-from rawpunch.scene import Scene
+from rawpunch.scene import EXTERNAL, OBSERVERS, SIDES, Scene
 
 NODES: Final = ("hostA", "natA", "core", "natB", "hostB", "obs1", "obs2")
-
-Zone = Literal["inside_a", "outside", "inside_b"]
-Side = Literal["a", "b"]
-
-SIDES: Final[tuple[Side, Side]] = ("a", "b")
-
-VANTAGES: Final[dict[str, Zone]] = {
-    "hostA:eth0": "inside_a",
-    "natA:in": "inside_a",
-    "natA:out": "outside",
-    "core:a": "outside",
-    "core:b": "outside",
-    "natB:out": "outside",
-    "natB:in": "inside_b",
-    "hostB:eth0": "inside_b",
-}
-"""Where packets are recorded, from A to B, and on which side of the NATs that is."""
-
-EXTERNAL: Final = {"a": "198.51.100.2", "b": "203.0.113.2"}
-"""The NATs' outside addresses."""
-
-OBSERVERS: Final = {"obs1": ("192.0.2.2",), "obs2": ("192.0.2.66", "192.0.2.67")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +36,6 @@ class QueueRule:
     delay_ns: int
 
 
-def host_address(scene: Scene, side: Side) -> str:
-    """The address of hostA or hostB."""
-    number = 1 if side == "a" else 2
-    nat = scene.nat_a if side == "a" else scene.nat_b
-    return f"10.{number}.0.2" if nat else f"198.18.{number}.2"
-
-
-def public_address(scene: Scene, side: Side) -> str:
-    """The address under which the core sees hostA or hostB."""
-    nat = scene.nat_a if side == "a" else scene.nat_b
-    return EXTERNAL[side] if nat else host_address(scene, side)
-
-
 def links(scene: Scene) -> list[tuple[Device, Device]]:
     """All links; the first end is the one farther from the core."""
     found: list[tuple[Device, Device]] = []
@@ -86,7 +46,7 @@ def links(scene: Scene) -> list[tuple[Device, Device]]:
 
     for side in SIDES:
         upper = side.upper()
-        inside, outside = host_address(scene, side), EXTERNAL[side]
+        inside, outside = scene.host_address(side), EXTERNAL[side]
         link((f"host{upper}", "eth0", (f"{inside}/24",)), (f"nat{upper}", "in", (f"{_router(inside)}/24",)))
         link((f"nat{upper}", "out", (f"{outside}/24",)), ("core", side, (f"{_router(outside)}/24",)))
     for number, (name, addresses) in enumerate(OBSERVERS.items(), 1):
@@ -131,8 +91,8 @@ def node_batch(scene: Scene, node: str) -> list[str]:
                 lines.append(f"route add default via {right.addresses[0].split('/')[0]}")
     if node == "core":
         for side in SIDES:
-            if public_address(scene, side) != EXTERNAL[side]:
-                lines.append(f"route add {public_address(scene, side)}/32 via {EXTERNAL[side]}")
+            if scene.public_address(side) != EXTERNAL[side]:
+                lines.append(f"route add {scene.public_address(side)}/32 via {EXTERNAL[side]}")
     return lines
 
 

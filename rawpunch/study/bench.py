@@ -21,7 +21,7 @@ from rawpunch.lab import wiring
 from rawpunch.lab.lab import Lab
 from rawpunch.live.end import Order
 from rawpunch.rng import stream
-from rawpunch.scene import Scene
+from rawpunch.scene import SIDES, Scene
 from rawpunch.study.experiment import Attempt, Cell
 from rawpunch.study.schedule import Schedule
 from rawpunch.units import MS, SECOND
@@ -207,15 +207,15 @@ class LabBench:
                 Order(
                     attempt=planned.name,
                     kind=kind,
-                    local=Endpoint(wiring.host_address(scene, mine), port),
-                    remote=Endpoint(wiring.public_address(scene, theirs), port),
+                    local=Endpoint(scene.host_address(mine), port),
+                    remote=Endpoint(scene.public_address(theirs), port),
                     at_ns=start + at,
                     give_up_ns=start + at + attempt.give_up_ns,
                     # far from zero: there, conntrack takes a RST with sequence number 0 for one in the window
                     iss=iss.randrange(1 << 28, 1 << 32),
                     profile=attempt.profile,
                 )
-                for kind, at, mine, theirs in zip(kinds, instants, wiring.SIDES, reversed(wiring.SIDES), strict=True)
+                for kind, at, mine, theirs in zip(kinds, instants, SIDES, reversed(SIDES), strict=True)
             ]
             orders.append(Done(planned, Side(sides[0]), Side(sides[1])))
         return orders

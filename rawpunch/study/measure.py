@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rawpunch.capture.columns import read_capture
 from rawpunch.capture.flows import Plan, assign, views
-from rawpunch.lab.wiring import SIDES, VANTAGES
 from rawpunch.machine import Ending
 from rawpunch.record.pattern import Seen, View, count, tell
 from rawpunch.record.rows import AttemptRow, MappingRow, SegmentRow, TransitionRow
 from rawpunch.record.words import Outcome
+from rawpunch.scene import SIDES, VANTAGES
 from rawpunch.study.bench import Done, Recording, Side
 from rawpunch.units import MS, US
 from rawpunch.wire.endpoint import Endpoint

@@ -16,8 +16,7 @@ from rawpunch.capture.columns import read_capture
 from rawpunch.errors import LabBroken
 from rawpunch.lab import features
 from rawpunch.lab.lab import Lab
-from rawpunch.lab.wiring import EXTERNAL
-from rawpunch.scene import Scene, UnsolicitedAnswer
+from rawpunch.scene import EXTERNAL, Scene, UnsolicitedAnswer
 from rawpunch.units import MS
 
 pytestmark = pytest.mark.lab

@@ -36,8 +36,8 @@ def test_addresses_are_unique() -> None:
 def test_hosts_are_private_behind_a_nat_and_public_without() -> None:
     """Without a NAT the far host must be able to answer, so the host's address is routed in the core."""
     scene = Scene(nat_a=None)
-    assert ipaddress.ip_address(wiring.host_address(scene, "b")).is_private
-    assert wiring.public_address(scene, "a") == wiring.host_address(scene, "a") == "198.18.1.2"
+    assert ipaddress.ip_address(scene.host_address("b")).is_private
+    assert scene.public_address("a") == scene.host_address("a") == "198.18.1.2"
     assert any("198.18.1.2/32" in line for line in wiring.node_batch(scene, "core"))
     assert "masquerade" not in nat_ruleset(None)
 
