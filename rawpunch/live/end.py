@@ -15,7 +15,7 @@ class Order:
 
     attempt: str
     kind: str
-    """kernel or raw."""
+    """kernel, raw, listening (a kernel socket that waits for its peer) or replay."""
     local: Endpoint
     remote: Endpoint
     at_ns: int
@@ -26,6 +26,8 @@ class Order:
     """Initial sequence number of a raw end; the kernel chooses its own."""
     profile: str
     """Whose handshake table a raw end follows."""
+    script: str = ""
+    """The file of what a replay end plays (`replay.part`)."""
 
     def to_message(self) -> dict[str, Any]:
         """As a JSON-able message."""

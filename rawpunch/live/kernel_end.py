@@ -25,7 +25,7 @@ _ENDINGS: Final = {
     errno.EPROTO: Ending.UNREACHABLE,
     errno.ETIMEDOUT: Ending.TIMED_OUT,
 }
-_CLOSE_BY_RST: Final = struct.pack("ii", 1, 0)
+CLOSE_BY_RST: Final = struct.pack("ii", 1, 0)
 
 
 class KernelEnd:
@@ -42,7 +42,7 @@ class KernelEnd:
         self._sock.setblocking(False)
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         # a close by RST leaves no TIME-WAIT behind, and so nothing for the next attempt to stumble over
-        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _CLOSE_BY_RST)
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, CLOSE_BY_RST)
         self._remote = (order.remote.address, order.remote.port)
         try:
             self._sock.bind((order.local.address, order.local.port))
@@ -93,14 +93,14 @@ class KernelEnd:
         """Read TCP_INFO and close, if that was not done before."""
         if self._sock.fileno() < 0:
             return
-        info = TcpInfo.of(self._sock)
-        self.report.evidence = {
-            "rtt_ns": info.rtt_ns,
-            "segs_out": info.segs_out,
-            "segs_in": info.segs_in,
-            "dsack_dups": info.dsack_dups,
-        }
+        self.report.evidence = evidence_of(self._sock)
         self._sock.close()
 
     def release(self) -> None:
         """Nothing is held after the close."""
+
+
+def evidence_of(sock: socket.socket) -> dict[str, int]:
+    """What TCP_INFO says of a socket's opening, by the names of the attempts table."""
+    info = TcpInfo.of(sock)
+    return {"rtt_ns": info.rtt_ns, "segs_out": info.segs_out, "segs_in": info.segs_in, "dsack_dups": info.dsack_dups}

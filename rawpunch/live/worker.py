@@ -21,7 +21,9 @@ from rawpunch.clock import SPIN_NS, be_punctual, now_ns, spin_until
 from rawpunch.errors import Malformed, RawpunchError
 from rawpunch.live.end import Order
 from rawpunch.live.kernel_end import KernelEnd
+from rawpunch.live.listening_end import ListeningEnd
 from rawpunch.live.raw_end import RawEnd
+from rawpunch.live.replay_end import ReplayEnd
 from rawpunch.live.sockets import RawPort
 from rawpunch.machine import Arrived, Open, Send
 from rawpunch.tcp.handshake import Handshake
@@ -39,6 +41,12 @@ _REHEARSE_NS: Final = 1 * MS
 """How often the way of an answer is gone through while one is awaited: cold code takes four times as long."""
 _HOLD_NS: Final = 300 * MS
 """How long a guard stays after its attempt: until the other end's last packets have come."""
+
+SocketEnd = KernelEnd | ListeningEnd
+"""An end whose kernel decides."""
+CraftedEnd = RawEnd | ReplayEnd
+"""An end that makes its own packets."""
+AnyEnd = SocketEnd | CraftedEnd
 
 
 class Rehearsal:
@@ -73,15 +81,15 @@ class Worker:
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
         self.port = RawPort()
-        self.ends: dict[str, KernelEnd | RawEnd] = {}
+        self.ends: dict[str, AnyEnd] = {}
         """All ends that are not finished, by attempt."""
-        self.launches: list[tuple[int, int, KernelEnd | RawEnd]] = []
-        self.under_way: dict[str, KernelEnd | RawEnd] = {}
+        self.launches: list[tuple[int, int, AnyEnd]] = []
+        self.under_way: dict[str, AnyEnd] = {}
         """Those that have been launched."""
-        self.undecided: dict[int, KernelEnd] = {}
-        """Kernel ends that wait for the kernel's decision, by descriptor."""
-        self.raw_by_local: dict[Endpoint, RawEnd] = {}
-        self.held: list[tuple[int, int, KernelEnd | RawEnd]] = []
+        self.undecided: dict[int, SocketEnd] = {}
+        """Socket ends that wait for the kernel's decision, by descriptor."""
+        self.raw_by_local: dict[Endpoint, CraftedEnd] = {}
+        self.held: list[tuple[int, int, AnyEnd]] = []
         self._own = [channel.fileno(), self.port.fileno()]
         self._order = itertools.count()
         self._rehearsal = Rehearsal()
@@ -95,11 +103,13 @@ class Worker:
                 self._launch()
                 continue
             rest = min(self._deadlines()) - now_ns()
-            readable, writable, _ = select.select(self._own, list(self.undecided), [], max(rest, 0) / 1e9)
+            listening = [descriptor for descriptor, end in self.undecided.items() if isinstance(end, ListeningEnd)]
+            connecting = [descriptor for descriptor in self.undecided if descriptor not in listening]
+            readable, writable, _ = select.select([*self._own, *listening], connecting, [], max(rest, 0) / 1e9)
             if self._launch_is_near():
                 continue  # whatever has come can wait half a millisecond, the launch cannot
             now = now_ns()
-            for descriptor in writable:
+            for descriptor in (*writable, *(found for found in readable if found in listening)):
                 end = self.undecided[descriptor]
                 self._after(end, end.ready, now)
             if self.port.fileno() in readable:
@@ -118,7 +128,7 @@ class Worker:
         return bool(self.launches) and self.launches[0][0] - now_ns() <= SPIN_NS
 
     def _answer_is_due(self) -> bool:
-        return any(end.undecided for end in self.under_way.values() if isinstance(end, RawEnd))
+        return any(end.undecided for end in self.under_way.values() if isinstance(end, CraftedEnd))
 
     def _deadlines(self) -> Iterator[int]:
         yield now_ns() + (_REHEARSE_NS if self._answer_is_due() else SECOND)
@@ -133,7 +143,7 @@ class Worker:
     def _launch(self) -> None:
         at_ns, _, end = heapq.heappop(self.launches)
         self.under_way[end.order.attempt] = end
-        if isinstance(end, KernelEnd):
+        if isinstance(end, SocketEnd):
             self.undecided[end.fileno()] = end
         warmed = False
         while (rest := at_ns - now_ns()) > _DEAF_NS:
@@ -164,10 +174,10 @@ class Worker:
             _, _, end = heapq.heappop(self.held)
             self._release(end)
 
-    def _after(self, end: KernelEnd | RawEnd, action: Callable[[int], None], now: int) -> None:
+    def _after(self, end: AnyEnd, action: Callable[[int], None], now: int) -> None:
         """Let an end do something, and tell the owner if that concluded it."""
         undecided = end.undecided
-        descriptor = end.fileno() if isinstance(end, KernelEnd) else -1
+        descriptor = end.fileno() if isinstance(end, SocketEnd) else -1
         try:
             action(now)
         except (RawpunchError, OSError) as error:
@@ -188,21 +198,31 @@ class Worker:
             return
         order = Order.from_message(message["order"])
         try:
-            end = KernelEnd(order) if order.kind == "kernel" else RawEnd(order, self.port)
+            end = self._end(order)
         except RawpunchError as error:
             self._not_measured(order.attempt, error)
             return
         self.ends[order.attempt] = end
-        if isinstance(end, RawEnd):
+        if isinstance(end, CraftedEnd):
             self.raw_by_local[order.local] = end
         heapq.heappush(self.launches, (order.at_ns, next(self._order), end))
+
+    def _end(self, order: Order) -> AnyEnd:
+        match order.kind:
+            case "kernel":
+                return KernelEnd(order)
+            case "listening":
+                return ListeningEnd(order)
+            case "replay":
+                return ReplayEnd(order, self.port)
+        return RawEnd(order, self.port)
 
     def _finish(self, attempt: str) -> None:
         end = self.ends.get(attempt)
         if end is None:
             self.channel.send({"attempt": attempt, "finished": True, "transitions": [], "evidence": {}})
             return
-        self._forget(end, end.fileno() if isinstance(end, KernelEnd) else -1)
+        self._forget(end, end.fileno() if isinstance(end, SocketEnd) else -1)
         end.finish(now_ns())
         report = end.report
         self.channel.send({"attempt": attempt, "finished": True, "transitions": report.transitions, "evidence": report.evidence})
@@ -214,14 +234,14 @@ class Worker:
         cause = f"{error.what} ({error.why})" if isinstance(error, RawpunchError) else str(error)
         self.channel.send({"attempt": attempt, "ending": "", "at_ns": None, "cause": cause})
 
-    def _forget(self, end: KernelEnd | RawEnd, descriptor: int) -> None:
+    def _forget(self, end: AnyEnd, descriptor: int) -> None:
         self.ends.pop(end.order.attempt, None)
         if self.under_way.pop(end.order.attempt, None) is None:
             self.launches = [entry for entry in self.launches if entry[2] is not end]
             heapq.heapify(self.launches)
         self.undecided.pop(descriptor, None)
 
-    def _release(self, end: KernelEnd | RawEnd) -> None:
+    def _release(self, end: AnyEnd) -> None:
         end.release()
         self.raw_by_local.pop(end.order.local, None)
 

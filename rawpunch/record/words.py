@@ -72,3 +72,5 @@ class EndKind(Word):
 
     KERNEL = "kernel", "A kernel socket: bind, connect at an instant."
     RAW = "raw", "Crafted segments, the toolkit's handshake table deciding."
+    LISTENING = "listening", "A kernel socket that listens and accepts."
+    REPLAY = "replay", "One side of a captured flow or of a script, played again."

@@ -128,7 +128,7 @@ def compare(script: Script, replay: Script, *, speed: float = 1.0, offset_ns: in
 def _same_vantages(wanted: Sequence[View], there: Sequence[View]) -> list[View]:
     """The replay's views from where the script was seen: what a pattern is called depends on that."""
     by_name = {view.vantage: view for view in there}
-    if all(view.vantage in by_name for view in wanted):
+    if all(view.vantage in by_name and by_name[view.vantage].at == view.at for view in wanted):
         return [by_name[view.vantage] for view in wanted]
     ends = {view.at for view in wanted if view.at}
     return [view for view in there if view.at in ends] if ends else [view for view in there if view.at] or list(there)

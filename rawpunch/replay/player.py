@@ -104,6 +104,18 @@ class Player:
         seen = tuple(Seen(line.at_ns, line.number, line.packet) for line in self.seen)
         return View(f"player {self.track.side}", a, b, self.track.side, seen)
 
+    def first_segment(self) -> Segment | None:
+        """The segment that OPEN will send, so that its bytes can be made before the deadline; None if it waits for something."""
+        if self._next or not self.track.starts:
+            return None
+        captured = self.track.sent[0].packet
+        return self._numbers.to_wire(captured, self.local, self.remote) if isinstance(captured, Segment) else None
+
+    def decided_ns(self) -> int | None:
+        """When the packet was here that decided the opening; None without one."""
+        decided_by = tell([self.view()]).decided_by
+        return decided_by.time_ns if decided_by is not None else None
+
     def ending(self) -> Ending:
         """How the opening ended, by what it sent and received."""
         outcome = outcome_of(tell([self.view()]))

@@ -9,7 +9,8 @@ A packet that answered something waits for it in a replay. What it answered is k
 * at its own host: the packet that had arrived last before it, if anything had arrived since the host's packet before. Its time
   then counts from that arrival. SYNs without ACK answer nothing, but for the first one of a host that had got a SYN (a split
   handshake);
-* elsewhere, and in scripts: the first packet that it acknowledges, if no packet before acknowledged so much.
+* elsewhere, and in scripts: the first packet that it acknowledges, if no packet before acknowledged so much. In captures a SYN
+  that seems to have left within 5 ms after the other's came is taken for the answer of a split handshake, too.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ _SYNTHETIC: Final = 0
 """Packet number of an arrival that a one-sided capture does not show but that must have been."""
 _TIMER_NS: Final = 10 * MS
 """A repeated segment that comes later than this after the last arrival was sent by a timer, not as an answer."""
+_AT_ONCE_NS: Final = 5 * MS
+"""Stacks that split the handshake answer at once; peers that dial on their own do so at any time."""
 _ACK_AHEAD: Final = 1 << 24
 """How far beyond an acknowledgement data of the same connection may lie."""
 
@@ -122,11 +125,11 @@ def script_of(name: str, views: Sequence[View]) -> Script:
     Raises:
         Malformed: there is no SYN in it, so that nothing says where its sequence numbers begin.
     """
-    views = [view for view in views if view.seen]
+    views = [view for view in views if view.seen or view.at]
     packets = [seen.packet for view in views for seen in view.seen]
     if not any(isinstance(packet, Segment) and packet.syn and not packet.rst for packet in packets):
         raise Malformed(f"{name} has no SYN", why="the capture begins inside the connection", todo="choose another flow")
-    zero_ns = min(view.seen[0].time_ns for view in views)
+    zero_ns = min(view.seen[0].time_ns for view in views if view.seen)
     return Script(name, _track("a", views, zero_ns), _track("b", views, zero_ns), tuple(views))
 
 
@@ -242,15 +245,30 @@ def answers_by_numbers(lines: Sequence[Line], *, replies: bool) -> Iterator[Line
         replies: whether times count from the arrival.
     """
     acknowledged: set[int] = set()
+    called = False
     for place, line in enumerate(lines):
         packet = line.packet
-        if not line.sent or not isinstance(packet, Segment) or not packet.has_ack or packet.ack in acknowledged:
+        if not line.sent or not isinstance(packet, Segment):
+            yield line
+            continue
+        arrivals = [at for at in range(place) if not lines[at].sent]
+        if packet.syn and not packet.has_ack and not called:
+            called = True
+            cue = next((at for at in arrivals if _at_once(line, lines[at])), None) if replies else None
+            yield replace(line, waits_for=cue, replies=cue is not None)
+            continue
+        if not packet.has_ack or packet.ack in acknowledged:
             yield line
             continue
         acknowledged.add(packet.ack)
-        arrivals = [at for at in range(place) if not lines[at].sent]
         found = _acknowledged(packet, [lines[at].packet for at in arrivals])
         yield line if found is None else replace(line, waits_for=arrivals[found], replies=replies)
+
+
+def _at_once(call: Line, arrival: Line) -> bool:
+    """Whether a SYN looks like the answer to a SYN."""
+    packet = arrival.packet
+    return isinstance(packet, Segment) and packet.syn and not packet.has_ack and 0 <= call.at_ns - arrival.at_ns <= _AT_ONCE_NS
 
 
 def _acknowledged(segment: Segment, arrivals: Sequence[Packet]) -> int | None:

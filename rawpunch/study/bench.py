@@ -68,6 +68,8 @@ class Done:
     a: Side
     b: Side
     told_to_finish: bool = False
+    finish_ns: int | None = None
+    """When they were told to: what an end sends from then on is its closing."""
 
     @property
     def concluded(self) -> bool:
@@ -203,6 +205,7 @@ class LabBench:
             self._ports += 1
             iss = stream(self._seed, "iss", planned.name)
             kinds, instants = (attempt.end_a, attempt.end_b), (slot.a_ns, slot.b_ns)
+            scripts = (attempt.script_a, attempt.script_b)
             sides = [
                 Order(
                     attempt=planned.name,
@@ -214,8 +217,9 @@ class LabBench:
                     # far from zero: there, conntrack takes a RST with sequence number 0 for one in the window
                     iss=iss.randrange(1 << 28, 1 << 32),
                     profile=attempt.profile,
+                    script=script,
                 )
-                for kind, at, mine, theirs in zip(kinds, instants, SIDES, reversed(SIDES), strict=True)
+                for kind, at, script, mine, theirs in zip(kinds, instants, scripts, SIDES, reversed(SIDES), strict=True)
             ]
             orders.append(Done(planned, Side(sides[0]), Side(sides[1])))
         return orders
@@ -237,6 +241,7 @@ class LabBench:
                     to_finish.append((now_ns() + 3 * max(self.lab.scene.one_way_ns) // 2 + _SETTLE_NS, done))
             now = now_ns()
             for _, done in [entry for entry in to_finish if entry[0] <= now]:
+                done.finish_ns = now
                 for channel in sides:
                     channel.send({"finish": done.planned.name})
             to_finish = [entry for entry in to_finish if entry[0] > now]

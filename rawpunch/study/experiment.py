@@ -54,7 +54,7 @@ class Attempt:
     """What the two ends of an attempt do."""
 
     end_a: str = "kernel"
-    """kernel or raw."""
+    """kernel, raw, listening (a kernel socket that waits for its peer) or replay."""
     end_b: str = "kernel"
     offset_ns: int = 0
     """Start of B after the start of A; negative when B is first."""
@@ -62,6 +62,9 @@ class Attempt:
     """How long after its own start an end without an answer gives up and closes."""
     profile: str = "linux"
     """Whose handshake table raw ends follow."""
+    script_a: str = ""
+    """The file of what A plays, if it is a replay end (`replay.part`)."""
+    script_b: str = ""
 
 
 class Interval(Protocol):

@@ -1,0 +1,100 @@
+"""The replay end: one side of a captured flow on raw sockets, its kernel kept silent by a guard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from rawpunch.clock import now_ns, spin_until
+from rawpunch.errors import Malformed
+from rawpunch.live.end import Order, Report
+from rawpunch.live.guard import Guard
+from rawpunch.live.sockets import RawPort
+from rawpunch.machine import Arrived, Concluded, Ending, Open, Send, Stimulus, Woke
+from rawpunch.replay.part import Part
+from rawpunch.units import US
+from rawpunch.wire.codec import encode
+from rawpunch.wire.packets import craft
+from rawpunch.wire.segment import IcmpError, Segment
+
+_EARLY_NS: Final = 150 * US
+"""How long before a packet's instant it wants to be woken; the rest is spun away."""
+
+
+class ReplayEnd:
+    """A driver round one `Player`: scapy crafts the first segment ahead of its instant, the others leave as ready bytes.
+
+    Args:
+        order: what to do; `script` is the file of the part to play.
+        port: the host's raw sockets, shared by all its crafted ends.
+
+    Raises:
+        UsageError: the local port is in use.
+        Unreadable: there is no part of a replay in the file.
+    """
+
+    def __init__(self, order: Order, port: RawPort) -> None:
+        self.order = order
+        self.report = Report(order.attempt)
+        self.player = Part.read(Path(order.script)).player(local=order.local, remote=order.remote, iss=order.iss)
+        self._port = port
+        self._guard = Guard(order.local)
+        self._first = self.player.first_segment()
+        self._first_bytes = craft(self._first) if self._first is not None else b""
+
+    @property
+    def undecided(self) -> bool:
+        """Whether there is still something to send or to wait for."""
+        return not self.report.ending
+
+    @property
+    def deadline(self) -> int | None:
+        """Shortly before the player's next deadline, or the instant to give up."""
+        if not self.undecided:
+            return None
+        player = self.player.deadline
+        return self.order.give_up_ns if player is None else min(player - _EARLY_NS, self.order.give_up_ns)
+
+    def launch(self, at_ns: int) -> None:
+        """Open: a segment that waits for nothing leaves first, then the player is told, so that nothing delays the packet."""
+        if self._first is not None:
+            self._port.send(self._first_bytes, self.order.remote.address)
+        self._step(Open(), at_ns)
+        self._first = None
+
+    def arrived(self, packet: Segment | IcmpError, now: int) -> None:
+        """A packet for this end's endpoint has come."""
+        self._step(Arrived(packet), now)
+
+    def wake(self, now: int) -> None:
+        """Step the player at its deadline, to the microsecond, or give up."""
+        if now >= self.order.give_up_ns:
+            self._conclude(self.player.ending(), now, "the replay was given up")
+            return
+        due_ns = self.player.deadline
+        if due_ns is not None:
+            spin_until(due_ns)
+            self._step(Woke(), now_ns())
+
+    def finish(self, now: int) -> None:
+        """Nothing: a replay sends what its script has and no more."""
+
+    def release(self) -> None:
+        """Lift the guard."""
+        self._guard.close()
+
+    def _step(self, stimulus: Stimulus, now: int) -> None:
+        for effect in self.player.step(stimulus, now=now):
+            match effect:
+                case Send(Segment() as segment):
+                    if segment != self._first:  # that one has left already
+                        self._port.send(encode(segment), segment.destination.address)
+                case Send():
+                    raise Malformed("a TCP endpoint sends segments only")
+                case Concluded(ending):
+                    waited = self.player.waiting_for
+                    self._conclude(ending, now, f"{waited} never came" if waited else "")
+
+    def _conclude(self, ending: Ending, now: int, cause: str) -> None:
+        decided = self.player.decided_ns()
+        self.report.conclude(ending, now if decided is None else decided, cause)

@@ -1,0 +1,147 @@
+"""A script played in the lab: both sides through the scene's NATs, or one side against the kernel of the other host."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from rawpunch.capture.columns import read_capture
+from rawpunch.capture.flows import Plan, assign, views
+from rawpunch.errors import BadParameter, PartialData
+from rawpunch.replay.compare import Comparison, compare
+from rawpunch.replay.part import Part
+from rawpunch.replay.player import PATIENCE_NS
+from rawpunch.replay.script import Script, SideName, script_of
+from rawpunch.scene import VANTAGES
+from rawpunch.study.bench import Bench, Done, Planned, Recording
+from rawpunch.study.experiment import Attempt
+from rawpunch.units import SECOND
+
+SIDES: Final = ("a", "b", "ab")
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """How a script is to be played."""
+
+    script: Script
+    sides: str = "ab"
+    """a, b, or ab for both; the host of a side that is not played uses its kernel: it connects if its side began by itself, else
+    it listens."""
+    offset_ns: int | None = None
+    """Start of B after the start of A; None for the script's own, by the speed."""
+    speed: float = 1.0
+    patience_ns: int = PATIENCE_NS
+    """How much later than in the script a packet may arrive before a player gives up."""
+
+    def __post_init__(self) -> None:
+        if self.sides not in SIDES:
+            raise BadParameter(f"{self.sides!r} names no side of a flow", todo="one of a, b, both")
+        if not 0 < self.speed < float("inf"):
+            raise BadParameter(f"a speed of {self.speed} makes no sense", todo="--speed 1 is the script's own")
+        if self.offset_ns is not None and self.script.offset_ns is None:
+            raise BadParameter(
+                "this flow has no offset to change", why="one of its sides only answers the other", todo="leave --offset out"
+            )
+
+    @property
+    def start_ns(self) -> int:
+        """Start of B after the start of A, as it is to be."""
+        return round((self.script.offset_ns or 0) / self.speed) if self.offset_ns is None else self.offset_ns
+
+    def kind(self, side: SideName) -> str:
+        """What makes that side's end."""
+        if side in self.sides:
+            return "replay"
+        return "kernel" if self.script.track(side).starts else "listening"
+
+    def parts(self) -> dict[SideName, Part]:
+        """What the sides that are played play."""
+        sides: tuple[SideName, SideName] = ("a", "b")
+        return {side: Part(self.script.track(side), self.speed, self.patience_ns) for side in sides if side in self.sides}
+
+    def attempt(self, folder: Path) -> Attempt:
+        """The attempt that plays it; the parts are written to a folder that has to stay until it is made."""
+        files = {}
+        for side, part in self.parts().items():
+            files[side] = folder / f"{side}.json"
+            part.write(files[side])
+        longest_ns = max(self.script.a.duration_ns, self.script.b.duration_ns)
+        return Attempt(
+            end_a=self.kind("a"),
+            end_b=self.kind("b"),
+            offset_ns=self.start_ns,
+            give_up_ns=round(longest_ns / self.speed) + abs(self.start_ns) + self.patience_ns + SECOND,
+            script_a=str(files.get("a", "")),
+            script_b=str(files.get("b", "")),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """One replay that was made."""
+
+    done: Done
+    seen: Script
+    """What the hosts saw of it."""
+    comparison: Comparison
+
+
+def play(replay: Replay, bench: Bench, capture: Path, *, repeats: int = 1) -> tuple[list[Replayed], Recording]:
+    """Play a script on a bench whose scene is in use.
+
+    Args:
+        replay: what and how.
+        bench: where.
+        capture: the file that is recorded to.
+        repeats: how often, overlapping.
+
+    Raises:
+        PartialData: an end could not start.
+        LabBroken: something in the lab died.
+    """
+    with tempfile.TemporaryDirectory(prefix="rawpunch-") as folder:
+        attempt = replay.attempt(Path(folder))
+        planned = [Planned(f"replay-r{number:04d}", "replay", {}, number, attempt) for number in range(repeats)]
+        recording = bench.make(planned, capture)
+    return compare_all(replay, recording), recording
+
+
+def compare_all(replay: Replay, recording: Recording) -> list[Replayed]:
+    """Put each replay of a recording beside its script.
+
+    Raises:
+        PartialData: an end could not start, so that there is nothing to compare.
+    """
+    for done in recording.done:
+        for end in (done.a, done.b):
+            if not end.ending:
+                raise PartialData("a side could not be played", why=end.cause or "its host never reported")
+    plans = [_plan(done) for done in recording.done]
+    assigned = assign(read_capture(recording.capture), plans, VANTAGES)
+    made = []
+    for done, plan in zip(recording.done, plans, strict=True):
+        until_ns = done.finish_ns
+        seen = [
+            replace(view, seen=tuple(entry for entry in view.seen if until_ns is None or entry.time_ns < until_ns))
+            for view in views(assigned, plan, VANTAGES)
+        ]
+        if not any(view.seen for view in seen):
+            raise PartialData("nothing of the replay was recorded", why=_causes(done))
+        there = script_of(plan.attempt, seen)
+        compared = compare(replay.script, there, speed=replay.speed, offset_ns=replay.offset_ns, sides=replay.sides)
+        made.append(Replayed(done, there, compared))
+    return made
+
+
+def _plan(done: Done) -> Plan:
+    a, b = done.a.order, done.b.order
+    return Plan(attempt=done.planned.name, local_a=a.local, remote_a=a.remote, local_b=b.local, remote_b=b.remote)
+
+
+def _causes(done: Done) -> str:
+    causes: Sequence[str] = [end.cause for end in (done.a, done.b) if end.cause]
+    return "; ".join(causes)
