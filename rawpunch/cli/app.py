@@ -45,6 +45,7 @@ COMMANDS: Final = {
     "runs": Row("rawpunch.cli.runs_command", "list, show, verify or remove finished runs"),
     "lab": Row("rawpunch.cli.lab_command", "a standing lab to play in"),
     "ladder": Row("rawpunch.cli.ladder_command", "draw an attempt to time scale: terminal, SVG or Mermaid"),
+    "replay": Row("rawpunch.cli.replay_command", "play a captured flow again, and say what became of each packet"),
     "clean": Row("rawpunch.cli.clean_command", "remove what a killed lab left behind"),
 }
 

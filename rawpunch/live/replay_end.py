@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Final
 
 from rawpunch.clock import now_ns, spin_until
@@ -25,18 +24,18 @@ class ReplayEnd:
     """A driver round one `Player`: scapy crafts the first segment ahead of its instant, the others leave as ready bytes.
 
     Args:
-        order: what to do; `script` is the file of the part to play.
+        order: what to do.
+        part: what to play.
         port: the host's raw sockets, shared by all its crafted ends.
 
     Raises:
         UsageError: the local port is in use.
-        Unreadable: there is no part of a replay in the file.
     """
 
-    def __init__(self, order: Order, port: RawPort) -> None:
+    def __init__(self, order: Order, part: Part, port: RawPort) -> None:
         self.order = order
         self.report = Report(order.attempt)
-        self.player = Part.read(Path(order.script)).player(local=order.local, remote=order.remote, iss=order.iss)
+        self.player = part.player(local=order.local, remote=order.remote, iss=order.iss)
         self._port = port
         self._guard = Guard(order.local)
         self._first = self.player.first_segment()

@@ -14,6 +14,7 @@ import select
 import socket
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from rawpunch.channel import Channel, Message
@@ -26,6 +27,7 @@ from rawpunch.live.raw_end import RawEnd
 from rawpunch.live.replay_end import ReplayEnd
 from rawpunch.live.sockets import RawPort
 from rawpunch.machine import Arrived, Open, Send
+from rawpunch.replay.part import Part
 from rawpunch.tcp.handshake import Handshake
 from rawpunch.tcp.profiles import profile
 from rawpunch.units import MS, SECOND, US
@@ -214,7 +216,7 @@ class Worker:
             case "listening":
                 return ListeningEnd(order)
             case "replay":
-                return ReplayEnd(order, self.port)
+                return ReplayEnd(order, Part.read(Path(order.script)), self.port)
         return RawEnd(order, self.port)
 
     def _finish(self, attempt: str) -> None:

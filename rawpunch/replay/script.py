@@ -10,7 +10,8 @@ A packet that answered something waits for it in a replay. What it answered is k
   then counts from that arrival. SYNs without ACK answer nothing, but for the first one of a host that had got a SYN (a split
   handshake);
 * elsewhere, and in scripts: the first packet that it acknowledges, if no packet before acknowledged so much. In captures a SYN
-  that seems to have left within 5 ms after the other's came is taken for the answer of a split handshake, too.
+  that seems to have left at once after the other's came, by a host that never answers SYN-ACK, is taken for the answer of a split
+  handshake, too; one that left later is taken for a SYN whose sender had got nothing.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _SYNTHETIC: Final = 0
 """Packet number of an arrival that a one-sided capture does not show but that must have been."""
 _TIMER_NS: Final = 10 * MS
 """A repeated segment that comes later than this after the last arrival was sent by a timer, not as an answer."""
-_AT_ONCE_NS: Final = 5 * MS
+_AT_ONCE_NS: Final = 2 * MS
 """Stacks that split the handshake answer at once; peers that dial on their own do so at any time."""
 _ACK_AHEAD: Final = 1 << 24
 """How far beyond an acknowledgement data of the same connection may lie."""
@@ -246,6 +247,7 @@ def answers_by_numbers(lines: Sequence[Line], *, replies: bool) -> Iterator[Line
     """
     acknowledged: set[int] = set()
     called = False
+    answers = any(line.sent and line.packet.kind == "SYN-ACK" for line in lines)
     for place, line in enumerate(lines):
         packet = line.packet
         if not line.sent or not isinstance(packet, Segment):
@@ -254,7 +256,7 @@ def answers_by_numbers(lines: Sequence[Line], *, replies: bool) -> Iterator[Line
         arrivals = [at for at in range(place) if not lines[at].sent]
         if packet.syn and not packet.has_ack and not called:
             called = True
-            cue = next((at for at in arrivals if _at_once(line, lines[at])), None) if replies else None
+            cue = next((at for at in arrivals if _at_once(line, lines[at])), None) if replies and not answers else None
             yield replace(line, waits_for=cue, replies=cue is not None)
             continue
         if not packet.has_ack or packet.ack in acknowledged:
@@ -266,9 +268,9 @@ def answers_by_numbers(lines: Sequence[Line], *, replies: bool) -> Iterator[Line
 
 
 def _at_once(call: Line, arrival: Line) -> bool:
-    """Whether a SYN looks like the answer to a SYN."""
+    """Whether a SYN of an end that never sends a SYN-ACK looks like its answer to a SYN."""
     packet = arrival.packet
-    return isinstance(packet, Segment) and packet.syn and not packet.has_ack and 0 <= call.at_ns - arrival.at_ns <= _AT_ONCE_NS
+    return isinstance(packet, Segment) and packet.syn and not packet.has_ack and call.at_ns - arrival.at_ns <= _AT_ONCE_NS
 
 
 def _acknowledged(segment: Segment, arrivals: Sequence[Packet]) -> int | None:

@@ -121,3 +121,17 @@ def _parse(line: str, before_ns: int, ends: dict[str, Endpoint]) -> tuple[int, S
 def _track(side: str, local: Endpoint, remote: Endpoint, lines: list[tuple[int, int, Segment]]) -> Track:
     own = [Line(at_ns, segment.source == local, segment, number) for at_ns, number, segment in lines]
     return Track("a" if side == "a" else "b", local, remote, tuple(answers_by_numbers(own, replies=False)), certain=False)
+
+
+def is_text(path: Path) -> bool:
+    """Whether a file looks like a script rather than a capture: its beginning is text.
+
+    Raises:
+        Unreadable: it cannot be opened.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+    except OSError as error:
+        raise Unreadable(f"{path} cannot be read", why=str(error.strerror or error)) from error
+    return bool(head) and all(octet >= 32 or octet in b"\t\n\r" for octet in head) and head.decode("utf-8", "ignore") != ""

@@ -5,22 +5,30 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from rawpunch.capture.columns import read_capture
 from rawpunch.capture.flows import Plan, assign, views
+from rawpunch.clock import SOURCE
+from rawpunch.dataset.store import Manifest, RunWriter, new_run_id
 from rawpunch.errors import BadParameter, PartialData
+from rawpunch.record.words import Driver
 from rawpunch.replay.compare import Comparison, compare
 from rawpunch.replay.part import Part
 from rawpunch.replay.player import PATIENCE_NS
 from rawpunch.replay.script import Script, SideName, script_of
-from rawpunch.scene import VANTAGES
-from rawpunch.study.bench import Bench, Done, Planned, Recording
+from rawpunch.scene import VANTAGES, Scene
+from rawpunch.study.bench import Bench, Done, LabBench, Planned, Recording
 from rawpunch.study.experiment import Attempt
+from rawpunch.study.measure import rows_of
+from rawpunch.study.runner import this_machine
 from rawpunch.units import SECOND
+from rawpunch.version import __version__
 
 SIDES: Final = ("a", "b", "ab")
+_CELL: Final = "replay"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +113,7 @@ def play(replay: Replay, bench: Bench, capture: Path, *, repeats: int = 1) -> tu
     """
     with tempfile.TemporaryDirectory(prefix="rawpunch-") as folder:
         attempt = replay.attempt(Path(folder))
-        planned = [Planned(f"replay-r{number:04d}", "replay", {}, number, attempt) for number in range(repeats)]
+        planned = [Planned(f"replay-r{number:04d}", _CELL, {}, number, attempt) for number in range(repeats)]
         recording = bench.make(planned, capture)
     return compare_all(replay, recording), recording
 
@@ -145,3 +153,65 @@ def _plan(done: Done) -> Plan:
 def _causes(done: Done) -> str:
     causes: Sequence[str] = [end.cause for end in (done.a, done.b) if end.cause]
     return "; ".join(causes)
+
+
+def play_and_keep(
+    replay: Replay, scene: Scene, *, seed: int, repeats: int = 1, root: Path | None = None
+) -> tuple[list[Replayed], Path | None]:
+    """Build a lab, play a script in it, and keep what came of it as a run, if there is a place for it.
+
+    Args:
+        replay: what and how.
+        scene: the world it is played in.
+        seed: of initial sequence numbers and jitter.
+        repeats: how often.
+        root: the data folder that gets the run; None to keep nothing.
+
+    Returns:
+        What was made, and the run's folder.
+
+    Raises:
+        MachineCannot: this machine cannot build the lab, or it broke.
+        PartialData: an end could not start.
+        UsageError: the run's folder may not be written.
+    """
+    with LabBench(seed) as bench, tempfile.TemporaryDirectory(prefix="rawpunch-") as scratch:
+        bench.use(scene)
+        capture = Path(scratch) / "replay.pcapng"
+        if root is None:
+            return play(replay, bench, capture, repeats=repeats)[0], None
+        with RunWriter.create(_manifest(replay, bench, seed, repeats), root=root) as writer:
+            made, recording = play(replay, bench, capture, repeats=repeats)
+            part = writer.next_part()
+            name = writer.capture_name(part)
+            rows = rows_of(recording, driver=Driver.REPLAY, capture_name=name, one_way_ns=scene.one_way_ns)
+            writer.write_part(
+                part,
+                rows.tables(),
+                levels={_CELL: _levels(replay)},
+                captures={name: capture},
+                capture_drops={"all": recording.dropped},
+            )
+            writer.finish()
+            return made, writer.path
+
+
+def _levels(replay: Replay) -> dict[str, bool | int | float | str]:
+    return {"script": replay.script.name, "sides": replay.sides, "speed": float(replay.speed), "start_ns": replay.start_ns}
+
+
+def _manifest(replay: Replay, bench: LabBench, seed: int, repeats: int) -> Manifest:
+    return Manifest(
+        experiment="replay",
+        run_id=new_run_id(),
+        rawpunch_version=__version__,
+        created=datetime.now(UTC),
+        seed=seed,
+        driver=Driver.REPLAY,
+        grid={name: (level,) for name, level in _levels(replay).items()},
+        repeats=repeats,
+        policy={"patience_ns": replay.patience_ns},
+        machine=this_machine(),
+        clock_source=SOURCE,
+        scenes={"scene-00": bench.describe()},
+    )

@@ -73,15 +73,20 @@ class Job:
                 "disturbed_transit_ns": TRANSIT_TOLERANCE_NS,
                 "part_attempts": PART_ATTEMPTS,
             },
-            machine=MachineInfo(
-                kernel=kernel_release(),
-                python=platform.python_version(),
-                cpus=os.cpu_count() or 1,
-                libraries={name: importlib.metadata.version(name) for name in _LIBRARIES},
-            ),
+            machine=this_machine(),
             sysctls={node: wiring.sysctls(node) for node in wiring.NODES},
             clock_source=SOURCE,
         )
+
+
+def this_machine() -> MachineInfo:
+    """What a run is made on."""
+    return MachineInfo(
+        kernel=kernel_release(),
+        python=platform.python_version(),
+        cpus=os.cpu_count() or 1,
+        libraries={name: importlib.metadata.version(name) for name in _LIBRARIES},
+    )
 
 
 def begin(job: Job, *, root: Path | None = None, resume: Path | None = None) -> RunWriter:
