@@ -28,6 +28,8 @@ from rawpunch.lab.features import tool
 from rawpunch.lab.namespaces import become_root_inside, call_yourself, die_with_parent, enter, new_network, outlive_parent
 
 _SIOCETHTOOL: Final = 0x8946
+_SPAWN_S: Final = 0.3
+"""How long a program has to fail at once."""
 _OFFLOADS_OFF: Final = (0x15, 0x17, 0x1F, 0x24, 0x2C)  # rx checksum, tx checksum, TSO, GSO, GRO
 
 
@@ -40,6 +42,7 @@ class Keeper:
         self.children: set[int] = set()
         self.standing = False
         self.passing: list[Channel] = []  # channels that go out with the next answer
+        self.programs: dict[str, subprocess.Popen[bytes]] = {}
         self.kept: list[int] = []  # its workers' channels, once the lab stands by itself
 
     def serve(self) -> None:
@@ -71,8 +74,8 @@ class Keeper:
         return answer
 
     def _reap(self) -> None:
-        with contextlib.suppress(ChildProcessError):
-            while (pid := os.waitpid(-1, os.WNOHANG)[0]) > 0:
+        for pid in tuple(self.children):
+            if os.waitpid(pid, os.WNOHANG)[0]:
                 self.children.discard(pid)
 
     # --- what can be asked ---
@@ -116,9 +119,26 @@ class Keeper:
         self.passing.append(mine)
         return {"pid": pid}
 
+    def do_spawn(self, node: str, command: str, environment: dict[str, str]) -> Message:
+        """Start a program of the user's in a node; it ends with the lab."""
+        parent = os.getpid()
+        with self._inside(node):
+            process = subprocess.Popen(
+                ["/bin/sh", "-c", command],
+                env=os.environ | environment,
+                stdin=subprocess.DEVNULL,
+                preexec_fn=lambda: die_with_parent(parent),  # noqa: PLW1509  this process has one thread
+            )
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_SPAWN_S)
+        if process.returncode:
+            raise RawpunchError(f"{command!r} ended with status {process.returncode} in {node}", todo="look at its message above")
+        self.programs[f"{node}: {command}"] = process
+        return {"pid": process.pid}
+
     def do_check(self, devices: dict[str, list[str]]) -> Message:
-        """Which of these devices (node -> names) are missing or down."""
-        missing = []
+        """Which of these devices (node -> names) are missing or down, and which programs have failed."""
+        missing = [name for name, process in self.programs.items() if process.poll()]
         for node, names in devices.items():
             with self._inside(node):
                 present = Path("/proc/thread-self/net/dev").read_text(encoding="ascii")

@@ -13,6 +13,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,8 +21,9 @@ from typing import Any, Self
 from rawpunch.channel import Channel, Message
 from rawpunch.errors import LabBroken
 from rawpunch.lab import features, wiring
-from rawpunch.lab.nat_rules import LEAK_COUNTER, TABLE
-from rawpunch.scene import VANTAGES, Scene
+from rawpunch.lab.nat_rules import LEAK_COUNTER, TABLE, port_map_elements
+from rawpunch.nat.behavior import Invalid
+from rawpunch.scene import SIDES, VANTAGES, Scene, Side
 
 _COUNTER = re.compile(r"packets (\d+)")
 
@@ -33,16 +35,31 @@ class Lab:
         scene: what to build.
         rootless: user namespaces (True), the privileges of this process (False), or whichever works (None).
         way: one of `features.DELAY_WAYS`; None for the first that works.
+        nats: side -> how its NAT is made, one of the words of `wiring.made_by`; what is not named is made as suits it best.
+        seed: of the chance in NATs that are boxes.
         standing: whether it is to outlive this process (see `stand`): it then holds none of this process's files open.
 
     Raises:
         MachineCannot: this machine cannot build it; the message says why and what to do.
     """
 
-    def __init__(self, scene: Scene, *, rootless: bool | None = None, way: str | None = None, standing: bool = False) -> None:
+    def __init__(
+        self,
+        scene: Scene,
+        *,
+        rootless: bool | None = None,
+        way: str | None = None,
+        nats: Mapping[Side, str] | None = None,
+        seed: int = 0,
+        standing: bool = False,
+    ) -> None:
         self.scene = scene
         self.rootless = features.choose_rootless() if rootless is None else rootless
         self.way = way or features.choose_delay_way()
+        self._wishes = dict(nats or {})
+        self._seed = seed
+        self._made: dict[Side, str] = {}
+        self._boxes: dict[Side, Channel] = {}
         self._standing = standing
         self.nodes: dict[str, int] = {}
         self.pid = 0
@@ -94,7 +111,7 @@ class Lab:
             }
         )
         self.pid, self.nodes = built["pid"], built["nodes"]
-        self._set_rules()
+        self._set_nats()
         self._set_delays(first=True)
 
     def _devices(self) -> dict[str, list[str]]:
@@ -102,9 +119,45 @@ class Lab:
             node: [end.name for link in wiring.links(self.scene) for end in link if end.node == node] for node in wiring.NODES
         }
 
-    def _set_rules(self) -> None:
-        for node, text in wiring.rules(self.scene).items():
+    def _set_nats(self) -> None:
+        made = {side: wiring.made_by(self.scene, side, self._wishes.get(side, wiring.AUTO)) for side in SIDES}
+        for node, text in wiring.rules(self.scene, made).items():
             self.run(node, ["nft", "-f", "-"], text)
+        for side, how in made.items():
+            if how == wiring.RULES:
+                for text in port_map_elements(self.scene.nat(side)):
+                    self.run(f"nat{side.upper()}", ["nft", "-f", "-"], text)
+            if how == wiring.BOX:
+                self._set_box(side)
+            elif side in self._boxes:
+                self._stop(self._boxes.pop(side))
+            if how.startswith(wiring.PROGRAM) and self._made.get(side) != how:
+                self._set_program(side, how.removeprefix(wiring.PROGRAM))
+        self._made = made
+
+    def _set_box(self, side: Side) -> None:
+        arguments = wiring.box_arguments(self.scene, side, self._seed)
+        box = self._boxes.get(side)
+        if box is None:
+            self._boxes[side] = self.start(f"nat{side.upper()}", "rawpunch.lab.boxes:serve", arguments)
+            self._boxes[side].receive()
+        else:
+            box.ask({"behavior": arguments["behavior"]})
+
+    def _set_program(self, side: Side, program: str) -> None:
+        node = f"nat{side.upper()}"
+        environment = {
+            "RAWPUNCH_INSIDE_DEVICE": "in",
+            "RAWPUNCH_OUTSIDE_DEVICE": "out",
+            "RAWPUNCH_INSIDE_ADDRESS": wiring.box_arguments(self.scene, side, 0)["inside"],
+            "RAWPUNCH_OUTSIDE_ADDRESSES": " ".join(self.scene.external_addresses(side)),
+        }
+        self._ask({"do": "spawn", "node": node, "command": program, "environment": environment})
+
+    def refusals(self, side: Side) -> dict[str, int]:
+        """What a NAT that is a box did not pass, by reason; nothing for a NAT made otherwise."""
+        box = self._boxes.get(side)
+        return dict(box.ask({})["refused"]) if box is not None else {}
 
     def _set_delays(self, *, first: bool) -> None:
         delays = {str(rule.queue): rule.delay_ns for rule in wiring.delays(self.scene)}
@@ -124,7 +177,7 @@ class Lab:
         Conntrack entries of earlier attempts stay; packets still held are released by the old delays.
         """
         self.scene = scene
-        self._set_rules()
+        self._set_nats()
         self._set_delays(first=False)
 
     def run(self, node: str, command: list[str], text: str = "", *, check: bool = True) -> str:
@@ -195,6 +248,16 @@ class Lab:
                 f"the lab lost {', '.join(missing)}", why="a device or its namespace was removed", todo="run again with --resume"
             )
 
+    @property
+    def leaks_are_faults(self) -> bool:
+        """Whether no packet with a private source may reach the core; one of a NAT whose behaviour is to leak is no fault."""
+        nats = [self.scene.nat(side) for side in SIDES]
+        return all(nat is None or nat.behavior.invalid is not Invalid.LEAK for nat in nats)
+
+    def _stop(self, channel: Channel) -> None:
+        self._workers.remove(channel)
+        channel.close()
+
     def stand(self) -> Message:
         """Let the lab outlive this process; returns the keeper's pid and the nodes' descriptors in it."""
         if self._keeper is None:
@@ -208,7 +271,8 @@ class Lab:
         """Topology and exact rulesets, for a run's manifest."""
         return {
             "scene": self.scene.model_dump(mode="json"),
-            "commands": wiring.describe(self.scene, self.way),
+            "commands": wiring.describe(self.scene, self.way, self._made),
+            "nats": dict(self._made),
             "delay_way": self.way,
             "delay_priority": self.delay_priority,
             "rootless": self.rootless,

@@ -5,12 +5,14 @@ Devices are called as in the drawing in `scene`. None of this is visible outside
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from rawpunch.lab.nat_rules import core_ruleset, nat_ruleset
-from rawpunch.scene import EXTERNAL, OBSERVERS, SIDES, Scene
+from rawpunch.errors import BadParameter
+from rawpunch.lab.nat_rules import core_ruleset, inexpressible, nat_ruleset, silent_ruleset
+from rawpunch.nat.reading import table_of
+from rawpunch.scene import EXTERNAL, OBSERVERS, SIDES, Scene, Side
 
 NODES: Final = ("hostA", "natA", "core", "natB", "hostB", "obs1", "obs2")
 
@@ -46,9 +48,9 @@ def links(scene: Scene) -> list[tuple[Device, Device]]:
 
     for side in SIDES:
         upper = side.upper()
-        inside, outside = scene.host_address(side), EXTERNAL[side]
+        inside, outside = scene.host_address(side), scene.external_addresses(side) or (EXTERNAL[side],)
         link((f"host{upper}", "eth0", (f"{inside}/24",)), (f"nat{upper}", "in", (f"{_router(inside)}/24",)))
-        link((f"nat{upper}", "out", (f"{outside}/24",)), ("core", side, (f"{_router(outside)}/24",)))
+        link((f"nat{upper}", "out", tuple(f"{a}/24" for a in outside)), ("core", side, (f"{_router(outside[0])}/24",)))
     for number, (name, addresses) in enumerate(OBSERVERS.items(), 1):
         link(
             (name, "eth0", tuple(f"{a}/26" for a in addresses)), ("core", f"o{number}", (f"{_observer_router(addresses[0])}/26",))
@@ -108,9 +110,73 @@ def sysctls(node: str) -> dict[str, str]:
     return settings
 
 
-def rules(scene: Scene) -> dict[str, str]:
-    """Nft script for each node that has rules."""
-    return {"natA": nat_ruleset(scene.nat_a), "natB": nat_ruleset(scene.nat_b), "core": core_ruleset()}
+RULES: Final = "nft"
+BOX: Final = "box"
+AUTO: Final = "auto"
+PROGRAM: Final = "cmd:"
+"""How a NAT is made: by nft rules, by the NAT machine as a box, by rules where they can be it and else as a box, or by
+``cmd:PROGRAM``, any program that is started in the NAT's namespace."""
+
+
+def made_by(scene: Scene, side: Side, wish: str = AUTO) -> str:
+    """How a side's NAT is made, given what the user wishes.
+
+    Raises:
+        BadParameter: rules are wished for and cannot be that NAT, or the wish is no way at all.
+    """
+    nat = scene.nat(side)
+    reason = inexpressible(nat)
+    if wish == AUTO:
+        return BOX if reason else RULES
+    if wish == RULES and reason:
+        raise BadParameter(f"nft rules cannot be nat_{side}", why=reason, todo="make it as a box")
+    if wish == BOX and nat is None:
+        raise BadParameter(f"there is no nat_{side} to be a box")
+    if wish in (RULES, BOX) or wish.startswith(PROGRAM):
+        return wish
+    raise BadParameter(f"{wish!r} is no way to make a NAT", todo=f"{RULES}, {BOX}, {AUTO} or {PROGRAM}PROGRAM")
+
+
+def rules(scene: Scene, made: Mapping[Side, str]) -> dict[str, str]:
+    """Nft script for each node that has rules.
+
+    Args:
+        scene: the world.
+        made: side -> how its NAT is made.
+    """
+    scripts = {"core": core_ruleset()}
+    for side in SIDES:
+        node = f"nat{side.upper()}"
+        if made[side] == RULES:
+            scripts[node] = nat_ruleset(scene.nat(side), EXTERNAL[side])
+        elif made[side] == BOX:
+            scripts[node] = silent_ruleset()
+    return scripts
+
+
+def box_arguments(scene: Scene, side: Side, seed: int) -> dict[str, Any]:
+    """What `boxes.serve` needs to be a side's NAT.
+
+    Raises:
+        BadParameter: the side has no NAT.
+    """
+    nat = scene.nat(side)
+    if nat is None:
+        raise BadParameter(f"there is no nat_{side} to be a box")
+    node = f"nat{side.upper()}"
+    headers = {}
+    for left, right in links(scene):
+        for mine, other in ((left, right), (right, left)):
+            if mine.node == node:
+                header = f"{other.mac}{mine.mac}".replace(":", "") + "0800"
+                headers["inside" if mine.name == "in" else "outside"] = header
+    return {
+        "behavior": table_of(nat.behavior),
+        "external": list(scene.external_addresses(side)),
+        "inside": _router(scene.host_address(side)),
+        "headers": headers,
+        "seed": seed,
+    }
 
 
 def delays(scene: Scene) -> list[QueueRule]:
@@ -158,14 +224,20 @@ def _netem_marks(queues: list[QueueRule]) -> str:
     return f"table ip delays {{}}\ndelete table ip delays\ntable ip delays {{\n{chain}\n}}\n"
 
 
-def describe(scene: Scene, way: str) -> list[str]:
+def describe(scene: Scene, way: str, made: Mapping[Side, str] | None = None) -> list[str]:
     """Everything as the shell commands that would do it, for `--dry-run` and for the manifest."""
     lines = [f"unshare --net  # {node}" for node in NODES]
     lines += [f"ip {line}" for line in link_batch(scene)]
     for node in NODES:
         lines += [f"[{node}] sysctl -w net.{path.replace('/', '.')}={value}" for path, value in sysctls(node).items()]
         lines += [f"[{node}] ip {line}" for line in node_batch(scene, node)]
-    for node, text in rules(scene).items():
+    made = made or {side: made_by(scene, side) for side in SIDES}
+    for side, how in made.items():
+        if how not in (RULES, BOX):
+            lines.append(f"[nat{side.upper()}] {how.removeprefix(PROGRAM)}")
+        elif how == BOX:
+            lines.append(f"[nat{side.upper()}] the NAT machine between in and out: {scene.nat(side)}")
+    for node, text in rules(scene, made).items():
         lines += [f"[{node}] nft -f - <<EOF", *text.rstrip().splitlines(), "EOF"]
     for command, text in delay_commands(scene, way):
         lines += [f"[core] {' '.join(command)} <<EOF", *text.rstrip().splitlines(), "EOF"]

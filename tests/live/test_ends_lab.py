@@ -101,7 +101,9 @@ def test_a_taken_port_is_reported_not_raised(bench: LabBench, tmp_path: Path) ->
     bench.use(Scene.symmetric(ONE_WAY_NS))
     code = f"import socket,time; s=socket.socket(); s.bind(('10.1.0.2', {20_000 + bench._ports})); s.listen(); time.sleep(3)"
     bench.lab.run("hostA", ["sh", "-c", f'{sys.executable} -c "{code}" >/dev/null 2>&1 & sleep 0.5'])
-    done, _ = _made(bench, tmp_path, Attempt("raw", "kernel"), Attempt("kernel", "kernel"))
+    attempts = (Attempt("raw", "kernel"), Attempt("kernel", "kernel"))
+    planned = [Planned(f"t{number}", "cell", {}, number, attempt) for number, attempt in enumerate(attempts)]
+    done = bench.make(planned, tmp_path / "part.pcapng").done
     assert done[0].a.ending == ""
     assert "in use" in done[0].a.cause
     assert done[1].a.ending == "established"
