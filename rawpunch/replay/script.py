@@ -9,9 +9,9 @@ A packet that answered something waits for it in a replay. What it answered is k
 * at its own host: the packet that had arrived last before it, if anything had arrived since the host's packet before. Its time
   then counts from that arrival. SYNs without ACK answer nothing, but for the first one of a host that had got a SYN (a split
   handshake);
-* elsewhere, and in scripts: the first packet that it acknowledges, if no packet before acknowledged so much. In captures a SYN
-  that seems to have left at once after the other's came, by a host that never answers SYN-ACK, is taken for the answer of a split
-  handshake, too; one that left later is taken for a SYN whose sender had got nothing.
+* elsewhere, and in scripts: the packet that completed what it acknowledges, if no packet before waits for that one. In captures
+  a SYN that seems to have left at once after the other's came, by a host that never answers SYN-ACK, is taken for the answer of
+  a split handshake, too; one that left later is taken for a SYN whose sender had got nothing.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ def _with_initial_ttl(packet: Packet) -> Packet:
 def _half_way_ns(view: View, side: SideName) -> int | None:
     """Half of the shortest time in which a side answered, as the vantage point saw it; None if it answered nothing."""
     found = []
-    acknowledged: set[int] = set()
+    used: set[int] = set()
     heard: list[tuple[Segment, int]] = []
     for seen in view.seen:
         packet = seen.packet
@@ -180,13 +180,13 @@ def _half_way_ns(view: View, side: SideName) -> int | None:
             continue
         if _sender(view, packet) != side:
             heard.append((packet, seen.time_ns))
-        elif packet.has_ack and packet.ack not in acknowledged:
-            acknowledged.add(packet.ack)
-            answered = _acknowledged(packet, [segment for segment, _ in heard])
-            if answered is not None:
-                # of a segment that was repeated, the last copy: the answer to an earlier one would have come by then
-                same = [at for segment, at in heard if _identity(segment) == _identity(heard[answered][0])]
-                found.append(seen.time_ns - same[-1])
+            continue
+        answered = _answered(packet, [segment for segment, _ in heard])
+        if answered is not None and answered not in used:
+            used.add(answered)
+            # of a segment that was repeated, the last copy: the answer to an earlier one would have come by then
+            same = [at for segment, at in heard if _identity(segment) == _identity(heard[answered][0])]
+            found.append(seen.time_ns - same[-1])
     return min(found) // 2 if found else None
 
 
@@ -245,7 +245,7 @@ def answers_by_numbers(lines: Sequence[Line], *, replies: bool) -> Iterator[Line
         lines: in that order.
         replies: whether times count from the arrival.
     """
-    acknowledged: set[int] = set()
+    used: set[int] = set()
     called = False
     answers = any(line.sent and line.packet.kind == "SYN-ACK" for line in lines)
     for place, line in enumerate(lines):
@@ -254,17 +254,18 @@ def answers_by_numbers(lines: Sequence[Line], *, replies: bool) -> Iterator[Line
             yield line
             continue
         arrivals = [at for at in range(place) if not lines[at].sent]
-        if packet.syn and not packet.has_ack and not called:
+        if packet.syn and not packet.has_ack:
+            cue = (
+                next((at for at in arrivals if _at_once(line, lines[at])), None) if replies and not (answers or called) else None
+            )
             called = True
-            cue = next((at for at in arrivals if _at_once(line, lines[at])), None) if replies and not answers else None
-            yield replace(line, waits_for=cue, replies=cue is not None)
-            continue
-        if not packet.has_ack or packet.ack in acknowledged:
-            yield line
-            continue
-        acknowledged.add(packet.ack)
-        found = _acknowledged(packet, [lines[at].packet for at in arrivals])
-        yield line if found is None else replace(line, waits_for=arrivals[found], replies=replies)
+        else:
+            heard = [lines[at].packet for at in arrivals]
+            found = _answered(packet, heard) if replies else _acknowledged(packet, heard)
+            cue = None if found is None or arrivals[found] in used else arrivals[found]
+        if cue is not None:
+            used.add(cue)
+        yield replace(line, waits_for=cue, replies=replies and cue is not None)
 
 
 def _at_once(call: Line, arrival: Line) -> bool:
@@ -273,8 +274,22 @@ def _at_once(call: Line, arrival: Line) -> bool:
     return isinstance(packet, Segment) and packet.syn and not packet.has_ack and call.at_ns - arrival.at_ns <= _AT_ONCE_NS
 
 
-def _acknowledged(segment: Segment, arrivals: Sequence[Packet]) -> int | None:
+def _answered(segment: Segment, arrivals: Sequence[Packet]) -> int | None:
+    """The arrival that a segment answers: a SYN-ACK answers a SYN, an ACK the SYN-ACK if there was one, though both end alike."""
+    other = "SYN" if segment.syn else "SYN-ACK"
+    alike = [arrival if arrival.kind == other else None for arrival in arrivals]
+    found = _acknowledged(segment, alike)
+    if found is not None:
+        arrival = alike[found]
+        if isinstance(arrival, Segment) and arrival.end == segment.ack:
+            return found
+    return _acknowledged(segment, arrivals)
+
+
+def _acknowledged(segment: Segment, arrivals: Sequence[Packet | None]) -> int | None:
     """The arrival that completed what a segment acknowledges: the first one that reaches so far; None if there is none."""
+    if not segment.has_ack:
+        return None
     for place, arrival in enumerate(arrivals):
         if isinstance(arrival, Segment) and arrival.length and not arrival.rst:
             beyond = sequence.distance(segment.ack, arrival.end)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from rawpunch.link import Entered, Left, Link
-from rawpunch.machine import Arrived, Concluded, Effect, Ending, Open, Send, Stimulus, Woke
+from rawpunch.machine import Arrived, Concluded, Effect, Ending, Listen, Open, Send, Stimulus, Woke
 from rawpunch.record.pattern import Seen, View
 from rawpunch.replay.player import Player
 from rawpunch.replay.script import Script, script_of
@@ -108,12 +108,11 @@ def opened(
     one_way_ns: tuple[int, int] = (20 * MS, 20 * MS),
     offset_ns: int | None = 0,
     losses: frozenset[tuple[int, int]] = frozenset(),
+    give_up_ns: int = 900 * MS,
 ) -> tuple[View, View]:
     """What two hosts see of a handshake of two Linux stacks; without an offset, B only listens."""
-    from rawpunch.machine import Listen  # noqa: PLC0415 - only here
-
-    a = Handshake(A, B, iss=4_294_967_290, profile=LINUX, give_up_ns=900 * MS)
-    b = Handshake(B, A, iss=800_000_000, profile=LINUX, give_up_ns=900 * MS)
+    a = Handshake(A, B, iss=4_294_967_290, profile=LINUX, give_up_ns=give_up_ns)
+    b = Handshake(B, A, iss=800_000_000, profile=LINUX, give_up_ns=give_up_ns)
     stage = Stage((a, b), one_way_ns, losses=losses)
     if offset_ns is None:
         stage.run((0, 1, Listen()), (0, 0, Open()))

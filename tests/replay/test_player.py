@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rawpunch.errors import BadParameter
-from rawpunch.machine import Ending, Listen, Open
+from rawpunch.machine import Arrived, Ending, Listen, Open, Send
 from rawpunch.record.pattern import View
 from rawpunch.record.words import Pattern
 from rawpunch.replay.compare import Fate, compare
@@ -164,8 +164,6 @@ def test_a_repeated_segment_is_not_two() -> None:
     player = Player(original.a, local=A, remote=B)
     player.step(Open(), now=0)
     syn = next(line.packet for line in original.a.lines if not line.sent)
-    from rawpunch.machine import Arrived, Send  # noqa: PLC0415 - by hand here only
-
     kinds = []
     for at in (10, 11, 12):
         kinds += [effect.packet.kind for effect in player.step(Arrived(syn), now=at * MS) if isinstance(effect, Send)]
@@ -184,8 +182,6 @@ def test_no_segment_harms_a_player(
     flags: int, seq: int, ack: int, payload: bytes, stamp: tuple[int, int] | None, opened_first: bool
 ) -> None:
     """Any segment at any time is recorded and survived."""
-    from rawpunch.machine import Arrived  # noqa: PLC0415 - by hand here only
-
     player = Player(script(Pattern.SIMULTANEOUS).a, local=A, remote=B)
     if opened_first:
         player.step(Open(), now=0)
