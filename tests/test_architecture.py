@@ -21,6 +21,7 @@ PURE = ("errors.py", "units.py", "machine.py", "wire", "tcp", "link", "nat", "re
 WHAT_PURE_CODE_NEEDS = {
     *("__future__", "abc", "collections", "dataclasses", "enum", "functools", "itertools", "operator", "types", "typing"),
     *("bisect", "copy", "hashlib", "heapq", "ipaddress", "math", "re", "rawpunch", "string", "struct", "textwrap"),
+    "zlib",  # the checksum of STUN
 }
 
 SCAPY_EDGE = PACKAGE / "wire" / "packets.py"
