@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from rawpunch.cli import output
+from rawpunch.cli.nats import NatOption, makes
 from rawpunch.cli.run_command import JsonOption
 from rawpunch.errors import BadParameter, UsageError
 
@@ -16,6 +17,7 @@ SCHEMA = "rawpunch.lab/1"
 
 EXAMPLES = (
     "rawpunch lab up --one-way 50ms --answer rst",
+    "rawpunch lab up --nat-a full-cone --nat-b box:linux-masquerade",
     "rawpunch lab up --dry-run",
     "rawpunch lab status",
     "rawpunch lab shell hostA",
@@ -34,6 +36,8 @@ def up(
     scene: Annotated[Path | None, typer.Option(help="A scene file (TOML) instead of the options below.")] = None,
     one_way: Duration = "20ms",
     answer: Annotated[str, typer.Option(help="What the NATs answer to an unsolicited SYN: drop, rst, icmp, stack.")] = "drop",
+    nat_a: NatOption = "",
+    nat_b: NatOption = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the commands, and touch nothing.")] = False,
     json: JsonOption = False,
 ) -> None:
@@ -41,19 +45,22 @@ def up(
     from rawpunch.lab import standing, wiring
     from rawpunch.lab.features import choose_delay_way
     from rawpunch.lab.lab import Lab
-    from rawpunch.scene import Scene, UnsolicitedAnswer
+    from rawpunch.scene import SIDES, Scene, UnsolicitedAnswer
     from rawpunch.units import parse_duration_ns
 
     if answer not in list(UnsolicitedAnswer):
         raise BadParameter(f"{answer!r} is not an answer to an unsolicited SYN", todo="one of drop, rst, icmp, stack")
     declared = Scene.read(scene) if scene else Scene.symmetric(parse_duration_ns(one_way), UnsolicitedAnswer(answer))
+    nats, made = makes(nat_a, nat_b)
+    declared = declared.model_copy(update={f"nat_{side}": nat for side, nat in nats.items()})
     if dry_run:
-        for command in wiring.describe(declared, choose_delay_way()):
+        how = {side: wiring.made_by(declared, side, made.get(side, wiring.AUTO)) for side in SIDES}
+        for command in wiring.describe(declared, choose_delay_way(), how):
             output.data(command)
         return
     if standing.current() is not None:
         raise UsageError("a lab is up already", todo="rawpunch lab down")
-    with Lab(declared, standing=True) as lab:
+    with Lab(declared, nats=made, standing=True) as lab:
         standing.up(lab)
     status(json=json)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rawpunch.cli import output
+from rawpunch.cli.nats import NatOption, makes
 from rawpunch.errors import BadParameter, PartialData, RawpunchError
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ SeedOption = Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Seed
 EXAMPLES = (
     "rawpunch run raw_vs_kernel",
     "rawpunch run raw_vs_kernel --set ends=raw-raw --set one_way_ns=20ms --repeat 50 --seed 7",
+    "rawpunch run raw_vs_kernel --nat-a symmetric-sequential --nat-b rst-sender --repeat 5",
     "rawpunch run --resume data/runs/raw_vs_kernel/20260131-142530-7f3a",
 )
 
@@ -37,12 +40,15 @@ def command(
     repeat: Annotated[int | None, typer.Option(min=1, help="Attempts per cell.")] = None,
     seed: SeedOption = None,
     resume: Annotated[Path | None, typer.Option(metavar="DIR", help="Go on with a stopped run; NAME may be left out.")] = None,
+    nat_a: NatOption = "",
+    nat_b: NatOption = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and touch nothing.")] = False,
     data: DataOption = None,
     json: JsonOption = False,
 ) -> None:
     """Carry out an experiment: lab, attempts, captures, dataset, verdicts."""
-    job = _job(what, on, settings or [], repeat, seed, resume)
+    nats, made = makes(nat_a, nat_b)
+    job = replace(_job(what, on, settings or [], repeat, seed, resume), nats=nats, made=made)
     if dry_run:
         _show(job)
         return
@@ -157,12 +163,13 @@ def finish(document: dict[str, Any]) -> None:
 
 def _show(job: Job) -> None:
     from rawpunch.lab.features import choose_delay_way
-    from rawpunch.lab.wiring import describe
+    from rawpunch.lab.wiring import AUTO, describe, made_by
+    from rawpunch.scene import SIDES
 
     way = choose_delay_way()
     for number, (scene, attempts) in enumerate(job.groups()):
         output.data(f"# scene {number}: {len(attempts)} attempts, {job.repeats} per cell, seed {job.seed}")
         for cell in dict.fromkeys(planned.cell_name for planned in attempts):
             output.data(f"#   {cell}")
-        for command in describe(scene, way):
+        for command in describe(scene, way, {side: made_by(scene, side, job.made.get(side, AUTO)) for side in SIDES}):
             output.data(command)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import select
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +23,7 @@ from rawpunch.lab.lab import Lab
 from rawpunch.live.end import Order
 from rawpunch.rng import stream
 from rawpunch.scene import SIDES, Scene
+from rawpunch.scene import Side as SideName
 from rawpunch.study.experiment import Attempt, Cell
 from rawpunch.study.schedule import Schedule
 from rawpunch.units import MS, SECOND
@@ -118,6 +120,7 @@ class LabBench:
     Args:
         seed: initial sequence numbers and jitter come from it.
         rootless: see `Lab`.
+        nats: how the lab makes its NATs; see `Lab`.
 
     Raises:
         MachineCannot: this machine cannot build the lab.
@@ -125,9 +128,10 @@ class LabBench:
 
     name = "lab"
 
-    def __init__(self, seed: int, *, rootless: bool | None = None) -> None:
+    def __init__(self, seed: int, *, rootless: bool | None = None, nats: Mapping[SideName, str] | None = None) -> None:
         self._seed = seed
         self._rootless = rootless
+        self._nats = nats
         self._lab: Lab | None = None
         self._hosts: dict[str, Channel] = {}
         self._ports = 0
@@ -159,7 +163,7 @@ class LabBench:
             self._lab.change(scene)
             return
         self.close()
-        self._lab = Lab(scene, rootless=self._rootless).__enter__()
+        self._lab = Lab(scene, rootless=self._rootless, nats=self._nats, seed=self._seed).__enter__()
         self._lab.record()
         cpus = sorted(os.sched_getaffinity(0))
         self._hosts = {

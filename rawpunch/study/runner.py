@@ -6,8 +6,8 @@ import importlib.metadata
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -18,7 +18,7 @@ from rawpunch.errors import BadParameter
 from rawpunch.lab import wiring
 from rawpunch.lab.features import kernel_release
 from rawpunch.rng import stream
-from rawpunch.scene import Scene
+from rawpunch.scene import Nat, Scene, Side
 from rawpunch.study.bench import Bench, LabBench, Planned
 from rawpunch.study.experiment import Experiment, cell_name
 from rawpunch.study.measure import LAUNCH_TOLERANCE_NS, TRANSIT_TOLERANCE_NS, rows_of
@@ -39,6 +39,10 @@ class Job:
     repeats: int
     seed: int
     driver: str = "lab"
+    nats: Mapping[Side, Nat | None] = field(default_factory=dict)
+    """NATs to use instead of the experiment's own."""
+    made: Mapping[Side, str] = field(default_factory=dict)
+    """How the lab makes them: words of `wiring.made_by`."""
 
     @property
     def size(self) -> int:
@@ -49,7 +53,8 @@ class Job:
         """All attempts, by scene; within a scene in an order drawn from the seed, so that no cell gets the best minutes."""
         by_scene: dict[Scene, list[Planned]] = {}
         for number, cell in enumerate(self.experiment.cells()):
-            scene, attempt = self.experiment.scene(cell), self.experiment.attempt(cell)
+            own, attempt = self.experiment.scene(cell), self.experiment.attempt(cell)
+            scene = own.model_copy(update={f"nat_{side}": nat for side, nat in self.nats.items()})
             by_scene.setdefault(scene, []).extend(
                 Planned(f"c{number:03d}-r{repeat:04d}", cell_name(cell), cell, repeat, attempt) for repeat in range(self.repeats)
             )
@@ -72,6 +77,8 @@ class Job:
                 "disturbed_launch_ns": LAUNCH_TOLERANCE_NS,
                 "disturbed_transit_ns": TRANSIT_TOLERANCE_NS,
                 "part_attempts": PART_ATTEMPTS,
+                "nats": {f"nat_{side}": nat.persona if nat else "none" for side, nat in self.nats.items()},
+                "made": dict(self.made),
             },
             machine=this_machine(),
             sysctls={node: wiring.sysctls(node) for node in wiring.NODES},
@@ -154,4 +161,4 @@ def _part(bench: Bench, writer: RunWriter, batch: list[Planned], capture: Path, 
 def _bench(job: Job) -> Bench:
     if job.driver != "lab":
         raise BadParameter(f"no driver is called {job.driver!r}", todo="--on lab")
-    return LabBench(job.seed)
+    return LabBench(job.seed, nats=job.made)
