@@ -48,6 +48,12 @@ class Addresses:
         codes = np.split(encoded.indices.to_numpy(), np.cumsum([len(column) for column in columns])[:-1])
         return codes, self._texts(encoded.dictionary.to_numpy())
 
+    def texts(self, keys: Ints) -> list[str]:
+        """The text of each key."""
+        encoded = pa.array(keys).dictionary_encode()
+        texts = self._texts(encoded.dictionary.to_numpy()).to_pylist()
+        return [texts[index] for index in encoded.indices.to_pylist()]
+
     def _texts(self, keys: Ints) -> pa.StringArray:
         """The texts of different keys."""
         four = (keys & 0xFFFFFFFF).astype(np.uint32)

@@ -106,9 +106,12 @@ class Decoded:
 class Decoder:
     """Decodes one file piece by piece; what was skipped and how many packets there were is known when all pieces are through."""
 
-    def __init__(self, path: str | os.PathLike[str], columns: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], columns: Sequence[str] | None = None, addresses: Addresses | None = None
+    ) -> None:
         self.walk = Walk(Path(path))
-        self.addresses = Addresses()
+        self.addresses = Addresses() if addresses is None else addresses
+        """Files that share it have the same keys."""
         self.icmp_kinds: dict[int, int] = {}
         """Type * 256 + code -> code of the kind."""
         self._interfaces: dict[str, int] = {}

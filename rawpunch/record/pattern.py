@@ -79,6 +79,8 @@ class Told:
     """The RST or ICMP error that ended it, or the packet that completed the later end, where it was first seen; else None."""
     decided_at: str
     """The vantage point where that was; empty if there is none."""
+    decided_ns: int | None = None
+    """When it took effect: when it was seen by the view that it decided, at the end concerned if that end was seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +231,7 @@ def _told(
     if decider is None:
         return Told(pattern, at_a, at_b, None, "")
     vantage, first = origin(views, *decider)
-    return Told(pattern, at_a, at_b, first, vantage)
+    return Told(pattern, at_a, at_b, first, vantage, decider[1].time_ns)
 
 
 def origin(views: Sequence[View], view: View, seen: Seen) -> tuple[str, Seen]:
