@@ -65,7 +65,9 @@ def test_every_undisturbed_attempt_has_the_pattern_of_its_cell(run: Path) -> Non
     expected = {"drop": ("half_simultaneous", "established"), "rst": ("refused", "refused")}
     for row in rawpunch.load(run).attempts.itertuples():
         if not row.disturbed:
-            assert (row.pattern, row.outcome) == (expected[str(row.nat_answer)] if row.offset else ("simultaneous", "established"))
+            assert (row.pattern, row.outcome) == (
+                expected[str(row.nat_answer)] if row.offset else ("simultaneous", "established")
+            )
 
 
 def test_a_refused_attempt_names_the_rst(run: Path) -> None:
