@@ -101,6 +101,12 @@ class KernelEnd:
 
 
 def evidence_of(sock: socket.socket) -> dict[str, int]:
-    """What TCP_INFO says of a socket's opening, by the names of the attempts table."""
+    """What TCP_INFO says of a socket's opening, by the names of the attempts table, and the state it was in when asked."""
     info = TcpInfo.of(sock)
-    return {"rtt_ns": info.rtt_ns, "segs_out": info.segs_out, "segs_in": info.segs_in, "dsack_dups": info.dsack_dups}
+    return {
+        "state": info.state,
+        "rtt_ns": info.rtt_ns,
+        "segs_out": info.segs_out,
+        "segs_in": info.segs_in,
+        "dsack_dups": info.dsack_dups,
+    }

@@ -73,7 +73,9 @@ class AttemptRow:
     segs_in_b: int | None = column("tcpi_segs_in of B's kernel socket")
     dsack_dups_a: int | None = column("tcpi_dsack_dups of A's kernel socket: 1 after a true crossing")
     dsack_dups_b: int | None = column("tcpi_dsack_dups of B's kernel socket: 1 after a true crossing")
-    disturbed: bool = required("a SYN left so late that the planned cell was not the one that happened (a stall of the machine)")
+    disturbed: bool = required(
+        "the machine stalled: a SYN left late, a packet was held too long, or a socket was asked after its peer had closed"
+    )
     capture: str | None = column("capture file of the run that holds its packets")
 
 

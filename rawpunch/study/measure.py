@@ -31,6 +31,8 @@ LAUNCH_TOLERANCE_NS: Final = 500 * US
 TRANSIT_TOLERANCE_NS: Final = 2 * MS
 """So does a packet that the delay line held this much longer than declared."""
 
+_ESTABLISHED: Final = 1
+"""TCP_ESTABLISHED of the kernel's tcp_states.h."""
 _CORE: Final = ("core:a", "core:b")
 
 
@@ -154,7 +156,7 @@ def _attempt(
         rst=sum(counted.rst for counted in counts),
         icmp=sum(counted.icmp for counted in counts),
         segments=sum(counted.segments for counted in counts),
-        disturbed=_launched_late(done, columns) or _held_late(segments, one_way_ns),
+        disturbed=_launched_late(done, columns) or _held_late(segments, one_way_ns) or _asked_late(done),
         capture=capture_name,
         **columns,
     )
@@ -211,6 +213,13 @@ def _launched_late(done: Done, columns: Mapping[str, Any]) -> bool:
         if sent is not None and abs(sent - end.order.at_ns) > LAUNCH_TOLERANCE_NS:
             return True
     return False
+
+
+def _asked_late(done: Done) -> bool:
+    """Whether a kernel socket was asked for its evidence only after the other end's close had reached it."""
+    return any(
+        end.ending == Ending.ESTABLISHED and end.evidence.get("state", _ESTABLISHED) != _ESTABLISHED for end in (done.a, done.b)
+    )
 
 
 def _held_late(segments: list[SegmentRow], one_way_ns: tuple[int, int]) -> bool:
