@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rawpunch.cli import output
+from rawpunch.cli.nats import NatOption, makes
 from rawpunch.cli.run_command import JsonOption, SeedOption
 from rawpunch.errors import BadParameter, UsageError
 
@@ -22,13 +23,13 @@ SCHEMA = "rawpunch.replay/1"
 
 EXAMPLES = (
     "rawpunch replay hostA.pcap hostB.pcap --one-way 50ms",
-    "rawpunch replay capture.pcapng --flow 3 --side a --nat none",
+    "rawpunch replay capture.pcapng --flow 3 --side a --nat-a none --nat-b none",
+    "rawpunch replay crossing.txt --nat-a full-cone --nat-b symmetric-sequential",
     "rawpunch replay crossing.txt --offset 30ms --answer rst --speed 0.5",
     "rawpunch replay capture.pcap --flow 1 --side a --target 127.0.0.1:8080",
 )
 
 _SIDES = {"a": "a", "b": "b", "both": "ab"}
-_NATS = ("both", "a", "b", "none")
 _SHOWN_FLOWS = 12
 
 
@@ -41,10 +42,11 @@ def command(
     offset: Annotated[str, typer.Option(metavar="DURATION", help="Start of B after A, instead of the captured one.")] = "",
     speed: Annotated[float, typer.Option(help="How many times faster than captured.")] = 1.0,
     patience: Annotated[str, typer.Option(help="How much later than captured a packet may come before a side gives up.")] = "1s",
-    scene: Annotated[Path | None, typer.Option(help="A scene file (TOML) instead of the three options below.")] = None,
+    scene: Annotated[Path | None, typer.Option(help="A scene file (TOML) instead of the two options below.")] = None,
     one_way: Annotated[str, typer.Option(help="One-way delay between the hosts: 20ms, 300us.")] = "20ms",
     answer: Annotated[str, typer.Option(help="What the NATs answer to an unsolicited SYN: drop, rst, icmp, stack.")] = "drop",
-    nat: Annotated[str, typer.Option(help="Which side is behind a NAT: both, a, b, none.")] = "both",
+    nat_a: NatOption = "",
+    nat_b: NatOption = "",
     target: Annotated[str, typer.Option(metavar="ADDRESS:PORT", help="Play one side against this, from here, without lab.")] = "",
     repeat: Annotated[int, typer.Option(min=1, max=1000, help="How often.")] = 1,
     check: Annotated[bool, typer.Option("--check", help="Exit with 1 unless pattern and outcome are as captured.")] = False,
@@ -74,9 +76,10 @@ def command(
     else:
         from rawpunch.study.replaying import play_and_keep
 
-        declared = _scene(scene, one_way, answer, nat)
+        nats, makers = makes(nat_a, nat_b)
+        declared = _scene(scene, one_way, answer).model_copy(update={f"nat_{end}": nat for end, nat in nats.items()})
         output.say(f"{script.name}: {script.told.pattern}, {len(script.a.lines)} and {len(script.b.lines)} packets, seed {drawn}")
-        made, run = play_and_keep(replay, declared, seed=drawn, repeats=repeat, root=keep)
+        made, run = play_and_keep(replay, declared, seed=drawn, repeats=repeat, root=keep, nats=makers)
         compared = [replayed.comparison for replayed in made]
         causes = [end.cause for replayed in made for end in (replayed.done.a, replayed.done.b) if end.cause]
     if json:
@@ -115,18 +118,15 @@ def _listed(captures: Captures) -> list[str]:
     return [*lines, "..."] if len(captures) > len(rows) else lines
 
 
-def _scene(path: Path | None, one_way: str, answer: str, nat: str) -> Scene:
-    from rawpunch.scene import Nat, Scene, UnsolicitedAnswer
+def _scene(path: Path | None, one_way: str, answer: str) -> Scene:
+    from rawpunch.scene import Scene, UnsolicitedAnswer
     from rawpunch.units import parse_duration_ns
 
     if path is not None:
         return Scene.read(path)
     if answer not in list(UnsolicitedAnswer):
         raise BadParameter(f"{answer!r} is not an answer to an unsolicited SYN", todo="one of drop, rst, icmp, stack")
-    if nat not in _NATS:
-        raise BadParameter(f"{nat!r} does not say who is behind a NAT", todo=f"one of {', '.join(_NATS)}")
-    box = Nat(unsolicited=UnsolicitedAnswer(answer))
-    return Scene.between(box if nat in ("both", "a") else None, box if nat in ("both", "b") else None, parse_duration_ns(one_way))
+    return Scene.symmetric(parse_duration_ns(one_way), UnsolicitedAnswer(answer))
 
 
 def _against(replay: Replay, target: str, seed: int) -> tuple[list[Comparison], list[str]]:

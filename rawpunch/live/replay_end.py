@@ -16,7 +16,7 @@ from rawpunch.wire.codec import encode
 from rawpunch.wire.packets import craft
 from rawpunch.wire.segment import IcmpError, Segment
 
-_EARLY_NS: Final = 150 * US
+_EARLY_NS: Final = 300 * US
 """How long before a packet's instant it wants to be woken; the rest is spun away."""
 
 

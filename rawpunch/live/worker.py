@@ -11,7 +11,6 @@ import heapq
 import itertools
 import os
 import select
-import socket
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -24,14 +23,12 @@ from rawpunch.live.end import Order
 from rawpunch.live.kernel_end import KernelEnd
 from rawpunch.live.listening_end import ListeningEnd
 from rawpunch.live.raw_end import RawEnd
+from rawpunch.live.rehearsal import Rehearsal
 from rawpunch.live.replay_end import ReplayEnd
 from rawpunch.live.sockets import RawPort
-from rawpunch.machine import Arrived, Open, Send
 from rawpunch.replay.part import Part
-from rawpunch.tcp.handshake import Handshake
-from rawpunch.tcp.profiles import profile
 from rawpunch.units import MS, SECOND, US
-from rawpunch.wire.codec import decode, encode
+from rawpunch.wire.codec import decode
 from rawpunch.wire.endpoint import Endpoint
 from rawpunch.wire.segment import Segment
 
@@ -49,32 +46,6 @@ SocketEnd = KernelEnd | ListeningEnd
 CraftedEnd = RawEnd | ReplayEnd
 """An end that makes its own packets."""
 AnyEnd = SocketEnd | CraftedEnd
-
-
-class Rehearsal:
-    """Goes through the code of a launch and of an answer without touching any end, so that it is in the processor's caches."""
-
-    def __init__(self) -> None:
-        here, there = Endpoint("127.0.0.1", 9), Endpoint("127.0.0.1", 10)
-        self._machine = Handshake(here, there, iss=1 << 30, profile=profile("linux"))
-        peer = Handshake(there, here, iss=1 << 31, profile=profile("linux"))
-        self._machine.step(Open(), now=0)
-        self._syn = encode(peer.prepare_syn(0))
-        self._loop = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._loop.bind(("127.0.0.1", 0))
-        self._loop.connect(self._loop.getsockname())
-
-    def send(self) -> None:
-        """Send a datagram to ourselves on the loopback."""
-        self._loop.send(b"x")
-        self._loop.recv(1)
-
-    def answer(self) -> None:
-        """Take a SYN in and make the SYN-ACK that answers it."""
-        for effect in self._machine.copy().step(Arrived(decode(self._syn)), now=MS):
-            if isinstance(effect, Send) and isinstance(effect.packet, Segment):
-                encode(effect.packet)
-        self.send()
 
 
 class Worker:
@@ -122,15 +93,23 @@ class Worker:
                 except RawpunchError:
                     return
                 self._obey(message)
-            if not readable and self._answer_is_due():
-                self._rehearsal.answer()
             self._expire()
+            if not readable:
+                self._rehearse()
 
     def _launch_is_near(self) -> bool:
         return bool(self.launches) and self.launches[0][0] - now_ns() <= SPIN_NS
 
     def _answer_is_due(self) -> bool:
         return any(end.undecided for end in self.under_way.values() if isinstance(end, CraftedEnd))
+
+    def _rehearse(self) -> None:
+        """Go through the ways of the answers that are awaited."""
+        awaited = {type(end) for end in self.under_way.values() if end.undecided}
+        if RawEnd in awaited:
+            self._rehearsal.answer()
+        if ReplayEnd in awaited:
+            self._rehearsal.reply()
 
     def _deadlines(self) -> Iterator[int]:
         yield now_ns() + (_REHEARSE_NS if self._answer_is_due() else SECOND)

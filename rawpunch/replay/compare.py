@@ -49,7 +49,7 @@ class Row:
     replayed_number: int | None
     """Packet number in the replay; None for a missing one."""
     at_ns: int
-    """When, from the side's first packet: in the replay, or in the script (by the replay's speed) if it is missing there."""
+    """When, from the first packet of all: in the replay, or, if it is missing there, in the script by the replay's speed."""
     error_ns: int | None
     """For a sent one: how much later than in the script it left, counted from what it answered or from the packet before."""
 
@@ -115,9 +115,11 @@ def compare(script: Script, replay: Script, *, speed: float = 1.0, offset_ns: in
         sides: the sides that were played; of the others, too, packets are compared, but not times.
     """
     rows: list[Row] = []
+    zeros = _zero(script), _zero(replay)
     for side in (script.a, script.b):
-        played = side.side in sides
-        rows += sorted(_rows(side, replay.track(side.side), speed, played), key=lambda row: row.at_ns)
+        moved_ns = 0 if offset_ns is None or side.side == "a" else offset_ns - round((script.offset_ns or 0) / speed)
+        found = _rows(side, replay.track(side.side), speed, side.side in sides, zeros, moved_ns)
+        rows += sorted(found, key=lambda row: row.at_ns)
     started = (replay.a.first_ns, replay.b.first_ns)
     if script.offset_ns is not None and started[0] is not None and started[1] is not None and sides == "ab":
         wanted = round(script.offset_ns / speed) if offset_ns is None else offset_ns
@@ -143,7 +145,12 @@ def _with_offset_error(rows: list[Row], error_ns: int) -> list[Row]:
     return rows
 
 
-def _rows(script: Track, replay: Track, speed: float, played: bool) -> Iterator[Row]:
+def _zero(script: Script) -> int:
+    """The time of its first packet."""
+    return min((line.at_ns for track in (script.a, script.b) for line in track.lines), default=0)
+
+
+def _rows(script: Track, replay: Track, speed: float, played: bool, zeros: tuple[int, int], moved_ns: int) -> Iterator[Row]:
     before, after = _Relative(script), _Relative(replay)
     pairs: dict[int, int] = {}
     fates: list[tuple[int | None, int | None]] = []
@@ -157,13 +164,12 @@ def _rows(script: Track, replay: Track, speed: float, played: bool) -> Iterator[
             fates.append(pair)
             if pair[0] is not None and pair[1] is not None:
                 pairs[pair[0]] = pair[1]
-    script_zero = min((line.at_ns for line in script.lines), default=0)
-    replay_zero = min((line.at_ns for line in replay.lines), default=0)
     for one, other in fates:
         line = script.lines[one] if one is not None else replay.lines[other or 0]
         fields = before.differences(one, after, other) if one is not None and other is not None else ()
         fate = Fate.EXTRA if one is None else Fate.MISSING if other is None else Fate.DIFFERENTLY if fields else Fate.AS_CAPTURED
-        at_ns = replay.lines[other].at_ns - replay_zero if other is not None else round((line.at_ns - script_zero) / speed)
+        missed_ns = round((line.at_ns - zeros[0]) / speed) + moved_ns
+        at_ns = missed_ns if other is None else replay.lines[other].at_ns - zeros[1]
         error_ns = _error_ns(script, replay, one, pairs, speed) if one is not None and played else None
         number = script.lines[one].number if one is not None else None
         replayed = replay.lines[other].number if other is not None else None

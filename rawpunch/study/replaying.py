@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from rawpunch.replay.compare import Comparison, compare
 from rawpunch.replay.part import Part
 from rawpunch.replay.player import PATIENCE_NS
 from rawpunch.replay.script import Script, SideName, script_of
-from rawpunch.scene import VANTAGES, Scene
+from rawpunch.scene import VANTAGES, Scene, Side
 from rawpunch.study.bench import Bench, Done, LabBench, Planned, Recording
 from rawpunch.study.experiment import Attempt
 from rawpunch.study.measure import rows_of
@@ -156,7 +156,13 @@ def _causes(done: Done) -> str:
 
 
 def play_and_keep(
-    replay: Replay, scene: Scene, *, seed: int, repeats: int = 1, root: Path | None = None
+    replay: Replay,
+    scene: Scene,
+    *,
+    seed: int,
+    repeats: int = 1,
+    root: Path | None = None,
+    nats: Mapping[Side, str] | None = None,
 ) -> tuple[list[Replayed], Path | None]:
     """Build a lab, play a script in it, and keep what came of it as a run, if there is a place for it.
 
@@ -166,6 +172,7 @@ def play_and_keep(
         seed: of initial sequence numbers and jitter.
         repeats: how often.
         root: the data folder that gets the run; None to keep nothing.
+        nats: side -> how its NAT is made; see `LabBench`.
 
     Returns:
         What was made, and the run's folder.
@@ -175,7 +182,7 @@ def play_and_keep(
         PartialData: an end could not start.
         UsageError: the run's folder may not be written.
     """
-    with LabBench(seed) as bench, tempfile.TemporaryDirectory(prefix="rawpunch-") as scratch:
+    with LabBench(seed, nats=nats) as bench, tempfile.TemporaryDirectory(prefix="rawpunch-") as scratch:
         bench.use(scene)
         capture = Path(scratch) / "replay.pcapng"
         if root is None:
