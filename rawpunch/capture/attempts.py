@@ -79,7 +79,8 @@ def _beginnings(
     begins = np.zeros(len(flags), np.bool_)
     begins[flows.start] = True
     syn = np.flatnonzero(is_syn(flags))
-    ended = (flags & np.int16(ICMP) != 0) | ((flags & (RST | FIN) != 0) & ~is_syn(flags))
+    failed = (flags & np.int16(ICMP) != 0) | ((flags & (RST | FIN) != 0) & ~is_syn(flags))
+    acks = flags & (ACK | RST) == ACK
     events = _Events(
         syn,
         flows.of[syn],
@@ -88,7 +89,8 @@ def _beginnings(
         seq[syn],
         time_ns[syn],
         time_ns[syn] - time_ns[np.maximum(syn - 1, 0)],
-        np.concatenate([[0], np.cumsum(ended)]),
+        _before(failed),
+        (_before(acks & from_low), _before(acks & ~from_low)),
     )
     for flow in _in_rounds(flows, events, time_ns, begins):
         splitter = Splitter()
@@ -111,13 +113,26 @@ class _Events:
     time_ns: Ints
     since_ns: Ints
     """Time since the packet before it."""
-    ended: Ints
-    """Packet -> how many packets before it ended an attempt."""
+    failed: Ints
+    """Packet -> how many packets before it ended an attempt by RST, FIN or ICMP error."""
+    acks: tuple[Ints, Ints]
+    """Packet -> how many packets before it carried an acknowledgement, by their senders."""
 
     def take(self, which: Mask) -> _Events:
         """Some of them."""
-        columns: dict[str, Any] = {name: getattr(self, name)[which] for name in self.__slots__ if name != "ended"}
-        return _Events(**columns, ended=self.ended)
+        columns: dict[str, Any] = {name: getattr(self, name)[which] for name in self.__slots__[:7]}
+        return _Events(**columns, failed=self.failed, acks=self.acks)
+
+    def ended(self, begin: Ints) -> tuple[Mask, Mask]:
+        """Whether the attempt that began there had failed before each event, and whether it had succeeded."""
+        failed = self.failed[self.at] > self.failed[begin]
+        low, high = (acks[self.at] > acks[begin] for acks in self.acks)
+        return failed, low & high
+
+
+def _before(which: Mask) -> Ints:
+    """Packet -> how many of those lie before it."""
+    return np.concatenate([[0], np.cumsum(which)])
 
 
 def _in_rounds(flows: Groups, events: _Events, time_ns: Ints, begins: Mask) -> Ints:
@@ -162,11 +177,11 @@ def _next(events: _Events, start: Ints, time_ns: Ints) -> tuple[Ints, Mask]:
     isn = np.zeros((2, flows), np.uint32)
     isn[events.side[is_first], events.flow[is_first]] = events.seq[is_first]
     differs = ~is_first & (events.seq != isn[events.side, events.flow])
-    ended = events.ended[events.at] > events.ended[begin]
+    failed, succeeded = events.ended(begin)
 
-    anew = differs & events.calls & (ended | (events.since_ns > LULL_NS))
+    anew = differs & events.calls & (failed | succeeded | (events.since_ns > LULL_NS))
     peer_called = called[1 - events.side, events.flow] < events.at
-    late = ended & (events.time_ns - time_ns[begin] > TOGETHER_NS)
+    late = failed & (events.time_ns - time_ns[begin] > TOGETHER_NS)
     begins_part = is_first & events.calls & (events.at > begin)
     anew |= begins_part & ((events.since_ns > QUIET_NS) | (peer_called & late))
     unclear = begins_part & ~peer_called & ~anew  # its flow began with something else than a SYN

@@ -1,7 +1,7 @@
 """The bulk form of `rawpunch.record.pattern`: what each view says of its attempt, for all views at once.
 
 It is written beside the pure form, word for word where that is possible, and tested for equality with it. A view in which an end
-has several initial sequence numbers is marked odd: whoever asks lets the pure form tell its attempt.
+has more than a few initial sequence numbers is marked odd: whoever asks lets the pure form tell its attempt.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from rawpunch.capture.attempts import ACK, RST, SYN, Sorted, is_syn
+from rawpunch.capture.attempts import ACK, RST, Sorted, is_syn
 from rawpunch.capture.groups import NONE, Groups, Mask
 from rawpunch.capture.merging import Views
 from rawpunch.capture.packets import ICMP, Packets
@@ -26,6 +26,8 @@ CODE: Final = {pattern: np.int8(place) for place, pattern in enumerate(PATTERNS)
 
 _WINDOW: Final = np.uint32(65_536)
 _ACK_AHEAD: Final = np.uint32(1 << 30)
+_ISNS: Final = 4
+"""So many initial sequence numbers of an end are compared with; an end with more is odd."""
 
 Codes = npt.NDArray[np.int8]
 Numbers = npt.NDArray[np.uint32]
@@ -50,6 +52,18 @@ class Readings:
 
 
 @dataclass(frozen=True, slots=True)
+class _Isn:
+    """One initial sequence number of an end, in arrays with one element per view."""
+
+    first: Ints
+    """The first SYN or SYN-ACK that has it, or NONE."""
+    number: Numbers
+    """Means nothing where there is none."""
+    length: Ints
+    """SEG.LEN of the longest SYN or SYN-ACK that has it."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Facts:
     """What is known of the packets of all views."""
 
@@ -61,12 +75,8 @@ class _Facts:
     ack: Numbers
     syn: Mask
     """SYNs and SYN-ACKs."""
-    first: tuple[Ints, Ints]
-    """The first SYN or SYN-ACK of each end."""
-    isn: tuple[Numbers, Numbers]
-    """Its sequence number; means nothing where there is none."""
-    length: tuple[Ints, Ints]
-    """SEG.LEN of the longest SYN or SYN-ACK of each end."""
+    isns: tuple[list[_Isn], list[_Isn]]
+    """The first, second ... initial sequence number of each end."""
 
 
 def read(packets: Packets, ordered: Sorted, views: Views) -> Readings:
@@ -124,26 +134,23 @@ def _facts(packets: Packets, ordered: Sorted, views: Views) -> tuple[_Facts, Mas
     itself = ordered.low == ordered.high
     side = (~itself & (ordered.from_low != views.low_is_a[groups.of])).astype(np.int8)
     syn = is_syn(flags)
-    fin = (flags & np.int16(Flags.FIN) != 0).astype(np.int64)
-    first, isn, length = [], [], []
     odd = np.zeros(len(groups), np.bool_)
+    known: tuple[list[_Isn], list[_Isn]] = ([], [])
     for end in (0, 1):
-        mine = syn & (side == end)
-        at = groups.first(mine)
-        number = np.zeros(len(groups), np.uint32)
-        number[at != NONE] = seq[at[at != NONE]]
-        places = np.flatnonzero(mine)
-        of = groups.of[places]
-        odd[of[seq[places] != number[of]]] = True
-        longest = np.zeros(len(groups), np.int64)
-        np.maximum.at(longest, of, packets.payload_length[ordered.place[places]] + 1 + fin[places])
-        first.append(at)
-        isn.append(number)
-        length.append(longest)
-    return (
-        _Facts(groups, side, flags, seq, ordered.ack, syn, (first[0], first[1]), (isn[0], isn[1]), (length[0], length[1])),
-        odd,
-    )
+        rest = np.flatnonzero(syn & (side == end))
+        while len(known[end]) < _ISNS and (len(rest) or not known[end]):
+            of = groups.of[rest]
+            first = _first_at(groups, rest)
+            number = np.zeros(len(groups), np.uint32)
+            number[first != NONE] = seq[first[first != NONE]]
+            same = seq[rest] == number[of]
+            length = np.zeros(len(groups), np.int64)
+            segment = packets.payload_length[ordered.place[rest]] + 1 + (flags[rest] & np.int16(Flags.FIN) != 0)
+            np.maximum.at(length, of[same], segment[same])
+            known[end].append(_Isn(first, number, length))
+            rest = rest[~same]
+        odd[groups.of[rest]] = True
+    return _Facts(groups, side, flags, seq, ordered.ack, syn, known), odd
 
 
 def _timely(syn: Ints, syn_ack: Ints, done: Ints) -> tuple[Ints, Ints]:
@@ -156,33 +163,39 @@ def _timely(syn: Ints, syn_ack: Ints, done: Ints) -> tuple[Ints, Ints]:
 
 def _completes(facts: _Facts, end: int) -> Ints:
     """The first segment to this end that acknowledges its SYN, if the peer's SYN is known."""
-    known = (facts.first[0] != NONE) & (facts.first[1] != NONE)
-    answers = (facts.side == 1 - end) & (facts.flags & (ACK | RST) == ACK)
-    places = np.flatnonzero(answers)
-    of = facts.groups.of[places]
-    ahead = facts.ack[places] - facts.isn[end][of]
-    good = known[of] & (ahead > 0) & (ahead < _ACK_AHEAD)
-    return _first_at(facts.groups, places[good])
+    known = (facts.isns[0][0].first != NONE) & (facts.isns[1][0].first != NONE)
+    answers = np.flatnonzero((facts.side == 1 - end) & (facts.flags & (ACK | RST) == ACK))
+    of = facts.groups.of[answers]
+    good = np.zeros(len(answers), np.bool_)
+    for isn in facts.isns[end]:
+        ahead = facts.ack[answers] - isn.number[of]
+        good |= (isn.first[of] != NONE) & (ahead > 0) & (ahead < _ACK_AHEAD)
+    return _first_at(facts.groups, answers[good & known[of]])
 
 
 def _ends(facts: _Facts, end: int, answers: Mask) -> tuple[Ints, Codes]:
     """What ended this end before it was complete, and how: a RST that it believes, else an ICMP error after the last SYN-ACK."""
     groups, flags = facts.groups, facts.flags
-    isn, peers = facts.isn[end], facts.isn[1 - end]
+    mine, peers = facts.isns[end], facts.isns[1 - end]
     answered = groups.first(answers)
 
     resets = np.flatnonzero((facts.side == 1 - end) & (flags & RST != 0))
     of = groups.of[resets]
-    begun = (facts.first[end][of] < resets) | (answered[of] < resets)
-    heard = facts.first[1 - end][of] < resets
-    in_window = facts.seq[resets] - (peers[of] + np.uint32(1)) < _WINDOW
-    ahead = facts.ack[resets] - isn[of]
-    own = (facts.first[end][of] != NONE) & (flags[resets] & ACK != 0) & (ahead > 0) & (ahead <= facts.length[end][of])
+    begun = (mine[0].first[of] < resets) | (answered[of] < resets)
+    in_window, own = np.zeros((2, len(resets)), np.bool_)
+    for isn in peers:
+        in_window |= (isn.first[of] < resets) & (facts.seq[resets] - (isn.number[of] + np.uint32(1)) < _WINDOW)
+    for isn in mine:
+        ahead = facts.ack[resets] - isn.number[of]
+        own |= (isn.first[of] != NONE) & (flags[resets] & ACK != 0) & (ahead > 0) & (ahead <= isn.length[of])
+    heard = peers[0].first[of] < resets
     reset = _first_at(groups, resets[begun & np.where(heard, in_window, own)])
 
     errors = np.flatnonzero((facts.side == 1 - end) & (flags & np.int16(ICMP) != 0))
     of = groups.of[errors]
-    about = (facts.first[end][of] != NONE) & (facts.seq[errors] == isn[of])
+    about = np.zeros(len(errors), np.bool_)
+    for isn in mine:
+        about |= (isn.first[of] != NONE) & (facts.seq[errors] == isn.number[of])
     error = _first_at(groups, errors[about & (errors > groups.last(answers)[of])])
 
     how = np.where(answered < reset, CODE[Pattern.RESET_MIDWAY], CODE[Pattern.REFUSED])
@@ -195,6 +208,3 @@ def _first_at(groups: Groups, places: Ints) -> Ints:
     backwards = places[::-1]
     found[groups.of[backwards]] = backwards
     return found
-
-
-__all__ = ["CODE", "PATTERNS", "SYN", "Readings", "read"]

@@ -2,8 +2,8 @@
 
 Retransmitted SYNs belong to the attempt they repeat. What begins an attempt is a SYN with a new initial sequence number (ISN):
 
-* from an end that had another ISN, once the attempt has ended (RST, FIN, ICMP error) or nothing was heard of it for a second: a
-  stack draws one ISN for each try, so that the one before is over, though its end was not captured;
+* from an end that had another ISN, once the attempt has ended: it failed (RST, ICMP error), it succeeded (both ends acknowledged
+  something) or was closed (FIN), or nothing was heard of it for a second, after which only a new try draws a new ISN;
 * from the other end, once the attempt has ended and began a while ago. A little earlier it is the late half of the same attempt:
   two peers that punch dial the same 4-tuple from both sides, and a NAT may have refused the first before the second began;
 * from an end of which only later segments were seen so far, when these belong to a connection before.
@@ -20,7 +20,7 @@ from rawpunch.wire import seq as sequence
 from rawpunch.wire.segment import Flags, IcmpError
 
 LULL_NS: Final = SECOND
-"""An end that draws a new ISN after so long without a packet has begun anew. (Sooner, somebody may have forged a SYN.)"""
+"""An end that draws a new ISN after so long without a packet has given up and begun anew, though nothing shows the giving up."""
 QUIET_NS: Final = 60 * SECOND
 """After so long without a packet any new ISN begins a new attempt. (The SYNs of one try come up to 64 s apart, with one ISN.)"""
 TOGETHER_NS: Final = 5 * SECOND
@@ -42,7 +42,7 @@ class Splitter:
         self._start_ns = start_ns
         self._isns: tuple[set[int], set[int]] = (set(), set())
         self._called = [False, False]
-        self._ended = False
+        self._failed = False
         self._first_seq: list[int | None] = [None, None]
         self._first_ack: list[int | None] = [None, None]
 
@@ -66,7 +66,7 @@ class Splitter:
             self._clear(time_ns)
         self._last_ns = time_ns
         if flags is None or (flags & _END and not syn):
-            self._ended = True
+            self._failed = True
         if syn:
             self._isns[side].add(seq)
             self._called[side] |= calls
@@ -81,12 +81,12 @@ class Splitter:
             return False
         quiet_ns = time_ns - last_ns
         if self._isns[side]:
-            return self._ended or quiet_ns > LULL_NS
+            return self._failed or None not in self._first_ack or quiet_ns > LULL_NS
         if quiet_ns > QUIET_NS:
             return True
         if self._called[1 - side]:
-            return self._ended and time_ns - self._start_ns > TOGETHER_NS
-        return self._ended or not self._fits(side, seq)
+            return self._failed and time_ns - self._start_ns > TOGETHER_NS
+        return self._failed or not self._fits(side, seq)
 
     def _fits(self, side: Side, seq: int) -> bool:
         """Whether what was seen before a SYN may belong to its connection (packets out of order)."""
