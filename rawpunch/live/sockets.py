@@ -13,6 +13,7 @@ from rawpunch.errors import MachineCannot
 _ETH_P_IP: Final = 0x0800
 _SOL_PACKET: Final = 263
 _PACKET_IGNORE_OUTGOING: Final = 23
+_PACKET_STATISTICS: Final = 6
 _OCTETS: Final = 65_536
 _TCP_INFO_OCTETS: Final = 232
 
@@ -31,6 +32,7 @@ class RawPort:
         except OSError as error:
             raise MachineCannot("cannot open raw sockets", why=str(error), todo="rawpunch doctor") from error
         self._in.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
+        self._lost = 0
 
     def fileno(self) -> int:
         """The receiving socket's descriptor."""
@@ -51,6 +53,13 @@ class RawPort:
                 yield self._in.recv(_OCTETS)
             except BlockingIOError:
                 return
+
+    @property
+    def lost(self) -> int:
+        """Packets that came while the receiving socket's buffer was full, counted by the kernel since the beginning."""
+        _, dropped = struct.unpack("II", self._in.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))
+        self._lost += dropped
+        return self._lost
 
     def close(self) -> None:
         """Close both sockets."""

@@ -1,0 +1,190 @@
+"""A probe's end of a connection to an observer: its own protocol, and STUN, over TCP."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import secrets
+import socket
+from typing import Final, Self, TypeVar
+
+from rawpunch.errors import Malformed, PartialData
+from rawpunch.probe import messages
+from rawpunch.probe.messages import Answer, Arrived, Mapped, Mappings, Request
+from rawpunch.wire import stun
+from rawpunch.wire.endpoint import Endpoint
+
+_LATE_S: Final = 5.0
+"""How long an answer may take beyond the time that its request asks to wait."""
+_A = TypeVar("_A", bound=Answer)
+
+
+def _gone(observer: Endpoint, why: str) -> PartialData:
+    return PartialData(f"the observer {observer} is gone", why=why, todo="see whether it still runs, then probe again")
+
+
+async def open_stream(
+    observer: Endpoint, local: Endpoint | None, within_s: float
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect, from a given local endpoint if one is given; several connections may share it.
+
+    Raises:
+        PartialData: the observer does not answer.
+    """
+    family = socket.AF_INET6 if observer.is_ipv6 else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        if local is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sock.bind((local.address, local.port))
+        async with asyncio.timeout(within_s):
+            await asyncio.get_running_loop().sock_connect(sock, (observer.address, observer.port))
+        return await asyncio.open_connection(sock=sock, limit=messages.MAX_ANSWER)
+    except OSError as error:
+        sock.close()
+        raise PartialData(
+            f"no connection to the observer {observer}",
+            why=str(error) or f"no answer within {within_s:g} s",
+            todo="see whether `rawpunch observe` runs there",
+        ) from error
+
+
+async def binding(observer: Endpoint, *, local: Endpoint | None = None, within_s: float = 5.0) -> stun.Message:
+    """The answer to one STUN Binding request over a TCP connection of its own.
+
+    Raises:
+        PartialData: there is no answer, or none that answers this request.
+    """
+    reader, writer = await open_stream(observer, local, within_s)
+    request = stun.Message(stun.Kind.REQUEST, secrets.token_bytes(stun.TRANSACTION_OCTETS))
+    try:
+        async with asyncio.timeout(within_s):
+            writer.write(stun.encode(request))
+            head = await reader.readexactly(stun.HEADER_OCTETS)
+            answer = stun.decode(head + await reader.readexactly((stun.framed_length(head) or 0) - len(head)))
+    except (OSError, EOFError, Malformed) as error:
+        raise _gone(observer, str(error) or "it did not answer in time") from error
+    finally:
+        writer.transport.abort()
+    if answer.transaction != request.transaction:
+        raise _gone(observer, "it answered another request")
+    return answer
+
+
+class ObserverClient:
+    """One connection to an observer; requests may be under way together.
+
+    Use `connect`, then `begin`; it ends with its context.
+    """
+
+    def __init__(self, observer: Endpoint, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.observer = observer
+        self.local = Endpoint(*writer.get_extra_info("sockname")[:2])
+        self.welcome: messages.Welcome | None = None
+        self.session = ""
+        self._writer = writer
+        self._numbers = itertools.count(1)
+        self._awaited: dict[int, asyncio.Future[Answer]] = {}
+        self._over = ""
+        self._listener = asyncio.create_task(self._listen(reader))
+
+    @classmethod
+    async def connect(cls, observer: Endpoint, *, local: Endpoint | None = None, within_s: float = 5.0) -> Self:
+        """Open a connection.
+
+        Args:
+            observer: one of its endpoints.
+            local: from where; None for any.
+            within_s: how long to wait.
+
+        Raises:
+            PartialData: the observer does not answer.
+        """
+        return cls(observer, *await open_stream(observer, local, within_s))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._listener.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._listener
+        self._writer.transport.abort()
+
+    async def ask(self, request: Request) -> Answer:
+        """The answer to a request, which may be `Refused`; the request's id is chosen here.
+
+        Raises:
+            PartialData: the observer is gone, or does not answer in time.
+        """
+        number = next(self._numbers)
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._awaited[number] = future
+        try:
+            if self._over:
+                raise _gone(self.observer, self._over)
+            self._writer.write(messages.encode(request.model_copy(update={"id": number})))
+            async with asyncio.timeout(getattr(request, "wait_ms", 0) / 1000 + _LATE_S):
+                return await future
+        except TimeoutError as error:
+            raise _gone(self.observer, f"no answer to {request.do!r} in time") from error
+        finally:
+            del self._awaited[number]
+
+    async def want(self, request: Request, kind: type[_A]) -> _A:
+        """The same, where only one kind of answer is of use.
+
+        Raises:
+            PartialData: the observer is gone, or refuses.
+        """
+        answer = await self.ask(request)
+        if isinstance(answer, kind):
+            return answer
+        why = f"{answer.word}: {answer.why}" if isinstance(answer, messages.Refused) else f"it answered {answer.kind!r}"
+        raise PartialData(f"the observer {self.observer} did not {request.do!r}", why=why)
+
+    async def begin(self, session: str = "") -> messages.Welcome:
+        """Say hello and prove this connection's address.
+
+        Args:
+            session: one to join; "" for a new one.
+
+        Raises:
+            PartialData: the observer is gone, or refuses.
+        """
+        self.welcome = await self.want(messages.Hello(), messages.Welcome)
+        proved = await self.want(messages.Prove(nonce=self.welcome.nonce, session=session), messages.Proved)
+        self.session = proved.session
+        return self.welcome
+
+    async def arrivals(self, *, after: int = 0, at: Endpoint | None = None, wait_ms: int = 0) -> Arrived:
+        """What has come from the proved addresses; waits for a first packet.
+
+        Raises:
+            PartialData: the observer is gone, or refuses.
+        """
+        return await self.want(messages.Arrivals(after=after, at=at, wait_ms=wait_ms), Arrived)
+
+    async def mapped(self, *, after: int = 0, at: Endpoint | None = None, wait_ms: int = 0) -> Mappings:
+        """The SYNs among them, in short.
+
+        Raises:
+            PartialData: the observer is gone, or refuses.
+        """
+        return await self.want(Mapped(after=after, at=at, wait_ms=wait_ms), Mappings)
+
+    async def _listen(self, reader: asyncio.StreamReader) -> None:
+        """Hand answers to those who wait for them; at the end, tell them that there is no more."""
+        try:
+            while line := await reader.readuntil(b"\n"):
+                answer = messages.parse_answer(line)
+                future = self._awaited.get(answer.id)
+                if future is not None and not future.done():
+                    future.set_result(answer)
+        except (OSError, EOFError, Malformed, asyncio.LimitOverrunError) as error:
+            self._over = "it closed the connection" if isinstance(error, EOFError) else str(error)
+            for future in self._awaited.values():
+                if not future.done():
+                    future.set_exception(_gone(self.observer, self._over))
