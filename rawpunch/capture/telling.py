@@ -176,7 +176,8 @@ def _trace(packets: Packets, ordered: Sorted, views: Views, arrived: Ints) -> In
     attempt, place = views.attempt[seen_by], last[seen_by]
     mine = of[arrived[attempt]] == seen_by
     place = np.where(mine, arrived[attempt], place)
-    order = np.lexsort((seen_by, ~mine, ordered.time_ns[place], attempt))[::-1]
+    number = packets.number[ordered.place[place]]
+    order = np.lexsort((seen_by, ~mine, number, ordered.time_ns[place], attempt))[::-1]
     decider = arrived.copy()
     decider[attempt[order]] = place[order]
     return decider

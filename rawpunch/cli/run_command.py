@@ -25,6 +25,7 @@ SeedOption = Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Seed
 
 EXAMPLES = (
     "rawpunch run raw_vs_kernel",
+    "rawpunch run raw_vs_kernel --on sim --nat-a full-cone",
     "rawpunch run raw_vs_kernel --set ends=raw-raw --set one_way_ns=20ms --repeat 50 --seed 7",
     "rawpunch run raw_vs_kernel --nat-a symmetric-sequential --nat-b rst-sender --repeat 5",
     "rawpunch run --resume data/runs/raw_vs_kernel/20260131-142530-7f3a",
@@ -33,7 +34,7 @@ EXAMPLES = (
 
 def command(
     what: Annotated[str, typer.Argument(metavar="NAME|FILE", help="An experiment's name, or a Python file of yours.")] = "",
-    on: Annotated[str, typer.Option(help="The driver: lab.")] = "lab",
+    on: Annotated[str, typer.Option(help="The driver: lab or sim.")] = "lab",
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="FACTOR=LEVEL[,LEVEL]", help="Use these levels of a factor.")
     ] = None,
@@ -46,7 +47,7 @@ def command(
     data: DataOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Carry out an experiment: lab, attempts, captures, dataset, verdicts."""
+    """Carry out an experiment, in the lab or simulated: attempts, captures, dataset, verdicts."""
     nats, made = makes(nat_a, nat_b)
     job = replace(_job(what, on, settings or [], repeat, seed, resume), nats=nats, made=made)
     if dry_run:
@@ -166,10 +167,14 @@ def _show(job: Job) -> None:
     from rawpunch.lab.wiring import AUTO, describe, made_by
     from rawpunch.scene import SIDES
 
-    way = choose_delay_way()
+    simulated = job.driver == "sim"
+    way = "" if simulated else choose_delay_way()
     for number, (scene, attempts) in enumerate(job.groups()):
         output.data(f"# scene {number}: {len(attempts)} attempts, {job.repeats} per cell, seed {job.seed}")
         for cell in dict.fromkeys(planned.cell_name for planned in attempts):
             output.data(f"#   {cell}")
+        if simulated:
+            output.data(scene.model_dump_json())
+            continue
         for command in describe(scene, way, {side: made_by(scene, side, job.made.get(side, AUTO)) for side in SIDES}):
             output.data(command)

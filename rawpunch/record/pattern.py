@@ -239,14 +239,14 @@ def origin(views: Sequence[View], view: View, seen: Seen) -> tuple[str, Seen]:
 
     NATs rewrite addresses and ports, so a packet is known by its direction, flags, sequence numbers and length (ICMP: type,
     code, quoted sequence number). At each vantage point the last such packet before `seen` counts, so that a retransmission is
-    not taken for the first transmission.
+    not taken for the first transmission. Of several at one instant the first one in the capture counts.
     """
     wanted = _identity(view, seen.packet)
     best = (view.vantage, seen)
     for other in views:
         for candidate in reversed(other.seen):
             if candidate.time_ns <= seen.time_ns and _identity(other, candidate.packet) == wanted:
-                if candidate.time_ns < best[1].time_ns:
+                if (candidate.time_ns, candidate.number) < (best[1].time_ns, best[1].number):
                     best = (other.vantage, candidate)
                 break
     return best

@@ -72,6 +72,12 @@ class Done:
     told_to_finish: bool = False
     finish_ns: int | None = None
     """When they were told to: what an end sends from then on is its closing."""
+    began_ns: int | None = None
+    """Nothing of it is before this, where the driver can say so: needed where attempts share endpoints."""
+    over_ns: int | None = None
+    """Nor after this."""
+    nats: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """NAT -> its sessions' state changes, where the driver sees them."""
 
     @property
     def concluded(self) -> bool:

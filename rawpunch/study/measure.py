@@ -14,7 +14,7 @@ from rawpunch.capture.flows import Plan, assign, views
 from rawpunch.machine import Ending
 from rawpunch.record.pattern import Seen, View, count, tell
 from rawpunch.record.rows import AttemptRow, MappingRow, SegmentRow, TransitionRow
-from rawpunch.record.words import Outcome
+from rawpunch.record.words import EndKind, Outcome
 from rawpunch.scene import SIDES, VANTAGES
 from rawpunch.study.bench import Done, Recording, Side
 from rawpunch.units import MS, US
@@ -87,12 +87,21 @@ def rows_of(recording: Recording, *, driver: str, capture_name: str, one_way_ns:
 
 def _plan(done: Done) -> Plan:
     a, b = done.a.order, done.b.order
-    return Plan(attempt=done.planned.name, local_a=a.local, remote_a=a.remote, local_b=b.local, remote_b=b.remote)
+    return Plan(
+        attempt=done.planned.name,
+        local_a=a.local,
+        remote_a=a.remote,
+        local_b=b.local,
+        remote_b=b.remote,
+        not_before_ns=done.began_ns,
+        not_after_ns=done.over_ns,
+    )
 
 
 def _transitions(done: Done) -> Iterator[TransitionRow]:
-    for machine, side in (("hostA", done.a), ("hostB", done.b)):
-        for change in side.transitions:
+    machines = {"hostA": done.a.transitions, **done.nats, "hostB": done.b.transitions}
+    for machine, changes in machines.items():
+        for change in changes:
             yield TransitionRow(attempt=done.planned.name, machine=machine, **change)
 
 
@@ -216,7 +225,12 @@ def _launched_late(done: Done, columns: Mapping[str, Any]) -> bool:
 
 
 def _asked_late(done: Done) -> bool:
-    """Whether a kernel socket was asked for its evidence only after the other end's close had reached it."""
+    """Whether a kernel socket was asked for its evidence only after the other end's close had reached it.
+
+    A replay closes when its script does, which is no disturbance.
+    """
+    if EndKind.REPLAY in (done.a.order.kind, done.b.order.kind):
+        return False
     return any(
         end.ending == Ending.ESTABLISHED and end.evidence.get("state", _ESTABLISHED) != _ESTABLISHED for end in (done.a, done.b)
     )

@@ -22,6 +22,7 @@ from rawpunch.scene import Nat, Scene, Side
 from rawpunch.study.bench import Bench, LabBench, Planned
 from rawpunch.study.experiment import Experiment, cell_name
 from rawpunch.study.measure import LAUNCH_TOLERANCE_NS, TRANSIT_TOLERANCE_NS, rows_of
+from rawpunch.study.sim_bench import SimBench
 from rawpunch.version import __version__
 
 PART_ATTEMPTS: Final = 60
@@ -64,6 +65,7 @@ class Job:
 
     def manifest(self) -> Manifest:
         """The manifest of a new run of this job."""
+        simulated = self.driver == SimBench.name
         return Manifest(
             experiment=self.experiment.name,
             run_id=new_run_id(),
@@ -81,8 +83,8 @@ class Job:
                 "made": dict(self.made),
             },
             machine=this_machine(),
-            sysctls={node: wiring.sysctls(node) for node in wiring.NODES},
-            clock_source=SOURCE,
+            sysctls={} if simulated else {node: wiring.sysctls(node) for node in wiring.NODES},
+            clock_source="virtual" if simulated else SOURCE,
         )
 
 
@@ -159,6 +161,11 @@ def _part(bench: Bench, writer: RunWriter, batch: list[Planned], capture: Path, 
 
 
 def _bench(job: Job) -> Bench:
-    if job.driver != "lab":
-        raise BadParameter(f"no driver is called {job.driver!r}", todo="--on lab")
-    return LabBench(job.seed, nats=job.made)
+    if job.driver == SimBench.name:
+        made = [word for word in job.made.values() if word != wiring.AUTO]
+        if made:
+            raise BadParameter(f"the simulator makes no NAT as {made[0]!r} says", todo="name a persona or its file, or --on lab")
+        return SimBench(job.seed)
+    if job.driver == LabBench.name:
+        return LabBench(job.seed, nats=job.made)
+    raise BadParameter(f"no driver is called {job.driver!r}", todo="--on lab or --on sim")

@@ -1,0 +1,177 @@
+"""The bench in virtual time: each attempt in a world of its own, one after the other on a clock that begins at a fixed instant.
+
+It leaves what the lab leaves, the ends' reports and one capture, so that the same rows are made from it. Kernel ends are played
+by the `linux` profile, raw ends by the one that the attempt names. What happens depends on the seed and on the attempts' names
+and order alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from rawpunch.capture.pcapng import RAW_IP, Interface, Recorded, write_pcapng
+from rawpunch.errors import BadParameter
+from rawpunch.live.end import Order
+from rawpunch.machine import Abort, Changed, Listen
+from rawpunch.rng import stream
+from rawpunch.scene import SIDES, VANTAGES, Scene
+from rawpunch.sim.host import SimEnd
+from rawpunch.sim.world import Sighting, World
+from rawpunch.study.bench import Done, Planned, Recording, Side
+from rawpunch.units import MS, SECOND
+from rawpunch.wire.codec import encode, encode_icmp_error
+from rawpunch.wire.endpoint import Endpoint
+from rawpunch.wire.segment import Flags, Packet, Segment
+
+EPOCH_NS: Final = 1_767_225_600 * SECOND
+"""When virtual time begins: 2026-01-01, 00:00 UTC."""
+
+_FIRST_PORT: Final = 20_000
+_PORTS: Final = 40_000
+_ARMING_NS: Final = 100 * MS
+_SETTLE_NS: Final = 10 * MS
+_STACKS: Final = {"kernel": "linux", "listening": "linux"}
+
+
+class SimBench:
+    """Attempts in the simulator.
+
+    Args:
+        seed: source of all chance.
+    """
+
+    name = "sim"
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._scene = Scene()
+        self._now = EPOCH_NS
+        self._made = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Nothing is held."""
+
+    def use(self, scene: Scene) -> None:
+        """Turn the world into another scene."""
+        self._scene = scene
+
+    def describe(self) -> dict[str, Any]:
+        """The scene, with all that its NATs do."""
+        return {"scene": self._scene.model_dump(mode="json"), "made_by": "the machines of this toolkit, in virtual time"}
+
+    def make(self, attempts: list[Planned], capture: Path) -> Recording:
+        """Make these attempts and write what was seen.
+
+        Raises:
+            BadParameter: an end is of a kind that cannot be simulated, or follows no known profile.
+        """
+        done: list[Done] = []
+        sightings: list[Sighting] = []
+        for planned in attempts:
+            one, seen = self._attempt(planned)
+            done.append(one)
+            sightings += seen
+        comment = f"rawpunch, simulated, seed {self._seed}, {attempts[0].name} to {attempts[-1].name}"
+        write_pcapng(capture, [Interface(vantage, RAW_IP) for vantage in VANTAGES], _recorded(sightings), comment=comment)
+        return Recording(done, capture, 0)
+
+    def _attempt(self, planned: Planned) -> tuple[Done, list[Sighting]]:
+        began_ns = self._now
+        seed = stream(self._seed, "world", planned.name).getrandbits(32)
+        world = World(self._scene, seed=seed, start_ns=began_ns)
+        a, b = self._orders(planned, began_ns + _ARMING_NS)
+        ends = [_end(world, host, order) for host, order in (("hostA", a), ("hostB", b))]
+        world.run(until=lambda: all(end.ending is not None for end in ends))
+        there_ns, back_ns = self._scene.one_way_ns
+        finish_ns = world.now + 3 * max(there_ns, back_ns) // 2 + _SETTLE_NS
+        world.run(until_ns=finish_ns)
+        for host, end in zip(("hostA", "hostB"), ends, strict=True):
+            world.do(host, end, Abort())
+        world.run(until_ns=finish_ns + 2 * (there_ns + back_ns) + 2 * _SETTLE_NS)
+        self._now = world.now + _ARMING_NS
+        one = Done(
+            planned,
+            _side(a, ends[0]),
+            _side(b, ends[1]),
+            told_to_finish=True,
+            finish_ns=finish_ns,
+            began_ns=began_ns,
+            over_ns=world.now,
+        )
+        for happening in world.happenings:
+            if isinstance(happening.what, Changed):
+                one.nats.setdefault(happening.node, []).append(_transition(happening.time_ns, happening.what))
+        return one, world.sightings
+
+    def _orders(self, planned: Planned, start_ns: int) -> list[Order]:
+        attempt, scene = planned.attempt, self._scene
+        port = _FIRST_PORT + self._made % _PORTS
+        self._made += 1
+        iss = stream(self._seed, "iss", planned.name)
+        late = (max(0, -attempt.offset_ns), max(0, attempt.offset_ns))
+        return [
+            Order(
+                attempt=planned.name,
+                kind=kind,
+                local=Endpoint(scene.host_address(mine), port),
+                remote=Endpoint(scene.public_address(theirs), port),
+                at_ns=start_ns + begins,
+                give_up_ns=start_ns + begins + attempt.give_up_ns,
+                iss=iss.randrange(1 << 28, 1 << 32),
+                profile=_STACKS.get(kind, attempt.profile),
+            )
+            for kind, begins, mine, theirs in zip((attempt.end_a, attempt.end_b), late, SIDES, reversed(SIDES), strict=True)
+        ]
+
+
+def _end(world: World, host: str, order: Order) -> SimEnd:
+    """The end that an order asks for, with its start planned."""
+    if order.kind not in {"kernel", "raw", "listening"}:
+        raise BadParameter(f"the simulator has no {order.kind} ends", todo="kernel, raw or listening")
+    listens = order.kind == "listening"
+    remote = None if listens else order.remote
+    end = world.end(host, order.local, remote, iss=order.iss, stack=order.profile, give_up_ns=order.give_up_ns)
+    if listens:
+        world.do(host, end, Listen())
+    else:
+        world.open(host, end, order.at_ns)
+    return end
+
+
+def _side(order: Order, end: SimEnd) -> Side:
+    return Side(
+        order,
+        ending=end.ending.value if end.ending else "",
+        at_ns=end.at_ns,
+        cause=end.cause,
+        finished=True,
+        transitions=[_transition(at_ns, change) for at_ns, change in end.transitions],
+    )
+
+
+def _transition(at_ns: int, change: Changed) -> dict[str, Any]:
+    return {"time_ns": at_ns, "before": change.before, "after": change.after, "rule": change.rule, "cause": change.cause}
+
+
+def _recorded(sightings: Iterable[Sighting]) -> Iterator[Recorded]:
+    interfaces = {vantage: number for number, vantage in enumerate(VANTAGES)}
+    packet: Packet | None = None
+    data = b""
+    for seen in sightings:
+        if seen.packet is not packet:  # the same at both ends of a cable
+            packet = seen.packet
+            data = _bytes(packet)
+        yield Recorded(seen.time_ns, interfaces[seen.vantage], data, len(data), seen.outgoing)
+
+
+def _bytes(packet: Packet) -> bytes:
+    if isinstance(packet, Segment):
+        return encode(packet)
+    quoted = packet.quoted
+    return encode_icmp_error(packet, encode(Segment(quoted.source, quoted.destination, Flags.SYN, packet.quoted_seq)))
