@@ -68,6 +68,8 @@ class Player:
         self._next = 0
         self._arrived_ns: dict[int, int] = {}
         """Place of an arrival in the track -> when it came."""
+        self._pending = [place for place, line in enumerate(track.lines) if not line.sent]
+        """Places of those that have not come yet."""
         self._heard: set[tuple[str, int, int, int]] = set()
         self._start_ns: int | None = None
         self._planned_ns: int | None = None
@@ -144,23 +146,35 @@ class Player:
 
     def _mark_what_it_says(self, captured: Segment, arrived: Segment, exact: int | None, now: int) -> None:
         """What an arrival tells has come too: up to the one that it is, or, if it is none of them, as far as it goes."""
-        for place, line in enumerate(self.track.lines[: None if exact is None else exact + 1]):
-            expected = line.packet
-            if line.sent or not isinstance(expected, Segment) or (place in self._arrived_ns and place != exact):
+        if exact is not None:
+            self._learn_echo(exact, arrived)
+        for place in list(self._pending):
+            expected = self.track.lines[place].packet
+            if exact is not None and place > exact:
+                break
+            if not isinstance(expected, Segment):
                 continue
-            if place == exact or _says_as_much(captured, expected):
-                self._arrived_ns[place] = now
-                self._numbers.learn_echo(expected, arrived)
+            if _says_as_much(captured, expected):
+                self._mark(place, now)
+                self._learn_echo(place, arrived)
             elif exact is None:
                 break
 
+    def _learn_echo(self, place: int, arrived: Segment) -> None:
+        expected = self.track.lines[place].packet
+        if isinstance(expected, Segment):
+            self._numbers.learn_echo(expected, arrived)
+
     def _mark_first(self, fits: Callable[[Packet], bool], now: int) -> int | None:
         """The first arrival of the script that fits and has not come yet has come now."""
-        for place, line in enumerate(self.track.lines):
-            if not line.sent and place not in self._arrived_ns and fits(line.packet):
-                self._arrived_ns[place] = now
-                return place
-        return None
+        place = next((place for place in self._pending if fits(self.track.lines[place].packet)), None)
+        if place is not None:
+            self._mark(place, now)
+        return place
+
+    def _mark(self, place: int, now: int) -> None:
+        self._arrived_ns[place] = now
+        self._pending.remove(place)
 
     # --- what is sent ---
 
@@ -210,12 +224,11 @@ class Player:
 
     def _finish(self, now: int) -> Effect | None:
         """All was sent: wait for what is still to arrive, but not for ever."""
-        missing = [place for place, line in enumerate(self.track.lines) if not line.sent and place not in self._arrived_ns]
-        if not missing:
+        if not self._pending:
             return self._conclude(None)
-        last = max(missing, key=lambda place: self.track.lines[place].at_ns)
+        last = max(self._pending, key=lambda place: self.track.lines[place].at_ns)
         self._deadline = self._expected_ns(self.track.lines[last]) + self._patience_ns
-        return self._conclude(missing[0] if self.track.certain else None) if now >= self._deadline else None
+        return self._conclude(self._pending[0] if self.track.certain else None) if now >= self._deadline else None
 
     def _conclude(self, missing: int | None) -> Concluded:
         if missing is not None:

@@ -172,21 +172,22 @@ def _with_initial_ttl(packet: Packet) -> Packet:
 def _half_way_ns(view: View, side: SideName) -> int | None:
     """Half of the shortest time in which a side answered, as the vantage point saw it; None if it answered nothing."""
     found = []
-    used: set[int] = set()
-    heard: list[tuple[Segment, int]] = []
+    heard = _Heard()
+    last_ns: dict[tuple[int, int, int, int], int] = {}
+    arrivals: list[Segment] = []
     for seen in view.seen:
         packet = seen.packet
         if not isinstance(packet, Segment):
             continue
         if _sender(view, packet) != side:
-            heard.append((packet, seen.time_ns))
+            heard.add(len(arrivals), packet)
+            arrivals.append(packet)
+            last_ns[_identity(packet)] = seen.time_ns
             continue
-        answered = _answered(packet, [segment for segment, _ in heard])
-        if answered is not None and answered not in used:
-            used.add(answered)
+        answered = heard.newly_answered(packet)
+        if answered is not None:
             # of a segment that was repeated, the last copy: the answer to an earlier one would have come by then
-            same = [at for segment, at in heard if _identity(segment) == _identity(heard[answered][0])]
-            found.append(seen.time_ns - same[-1])
+            found.append(seen.time_ns - last_ns[_identity(arrivals[answered])])
     return min(found) // 2 if found else None
 
 
@@ -245,57 +246,65 @@ def answers_by_numbers(lines: Sequence[Line], *, replies: bool) -> Iterator[Line
         lines: in that order.
         replies: whether times count from the arrival.
     """
-    used: set[int] = set()
-    called = False
+    heard = _Heard(by_kind=replies)
+    calls: list[int] = []
     answers = any(line.sent and line.packet.kind == "SYN-ACK" for line in lines)
+    called = False
     for place, line in enumerate(lines):
         packet = line.packet
-        if not line.sent or not isinstance(packet, Segment):
+        if not isinstance(packet, Segment):
             yield line
             continue
-        arrivals = [at for at in range(place) if not lines[at].sent]
+        if not line.sent:
+            heard.add(place, packet)
+            if packet.syn and not packet.has_ack:
+                calls.append(place)
+            yield line
+            continue
         if packet.syn and not packet.has_ack:
-            cue = (
-                next((at for at in arrivals if _at_once(line, lines[at])), None) if replies and not (answers or called) else None
-            )
+            split = replies and not (answers or called)
+            cue = next((at for at in calls if split and line.at_ns - lines[at].at_ns <= _AT_ONCE_NS), None)
             called = True
         else:
-            heard = [lines[at].packet for at in arrivals]
-            found = _answered(packet, heard) if replies else _acknowledged(packet, heard)
-            cue = None if found is None or arrivals[found] in used else arrivals[found]
-        if cue is not None:
-            used.add(cue)
+            cue = heard.newly_answered(packet)
         yield replace(line, waits_for=cue, replies=replies and cue is not None)
 
 
-def _at_once(call: Line, arrival: Line) -> bool:
-    """Whether a SYN of an end that never sends a SYN-ACK looks like its answer to a SYN."""
-    packet = arrival.packet
-    return isinstance(packet, Segment) and packet.syn and not packet.has_ack and call.at_ns - arrival.at_ns <= _AT_ONCE_NS
+class _Heard:
+    """What has arrived, by the sequence number behind it, and which of it was answered.
 
+    Args:
+        by_kind: whether a SYN-ACK answers a SYN and an ACK a SYN-ACK, where both were heard, though they end alike.
+    """
 
-def _answered(segment: Segment, arrivals: Sequence[Packet]) -> int | None:
-    """The arrival that a segment answers: a SYN-ACK answers a SYN, an ACK the SYN-ACK if there was one, though both end alike."""
-    other = "SYN" if segment.syn else "SYN-ACK"
-    alike = [arrival if arrival.kind == other else None for arrival in arrivals]
-    found = _acknowledged(segment, alike)
-    if found is not None:
-        arrival = alike[found]
-        if isinstance(arrival, Segment) and arrival.end == segment.ack:
-            return found
-    return _acknowledged(segment, arrivals)
+    def __init__(self, *, by_kind: bool = True) -> None:
+        self._by_kind = by_kind
+        self._by_end: dict[int, list[tuple[int, str]]] = {}
+        self._used: set[int] = set()
 
+    def add(self, place: int, arrival: Segment) -> None:
+        """A segment has arrived."""
+        if arrival.length and not arrival.rst:
+            self._by_end.setdefault(arrival.end, []).append((place, arrival.kind))
 
-def _acknowledged(segment: Segment, arrivals: Sequence[Packet | None]) -> int | None:
-    """The arrival that completed what a segment acknowledges: the first one that reaches so far; None if there is none."""
-    if not segment.has_ack:
-        return None
-    for place, arrival in enumerate(arrivals):
-        if isinstance(arrival, Segment) and arrival.length and not arrival.rst:
-            beyond = sequence.distance(segment.ack, arrival.end)
-            if 0 <= beyond < _ACK_AHEAD:
-                return place
-    return None
+    def newly_answered(self, segment: Segment) -> int | None:
+        """The place of the arrival that completed what a segment acknowledges; None if there is none that was not answered yet."""
+        if not segment.has_ack:
+            return None
+        alike = self._by_end.get(segment.ack) or self._beyond(segment.ack)
+        if not alike:
+            return None
+        wanted = "SYN" if segment.syn else "SYN-ACK"
+        place = next((place for place, kind in alike if self._by_kind and kind == wanted), alike[0][0])
+        if place in self._used:
+            return None
+        self._used.add(place)
+        return place
+
+    def _beyond(self, ack: int) -> list[tuple[int, str]]:
+        """The first arrivals that reach farther, where none ends just there."""
+        ends = [(places[0], end) for end, places in self._by_end.items() if 0 < sequence.distance(ack, end) < _ACK_AHEAD]
+        return self._by_end[min(ends)[1]] if ends else []
 
 
 def _identity(segment: Segment) -> tuple[int, int, int, int]:
