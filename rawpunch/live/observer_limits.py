@@ -28,7 +28,7 @@ class Limits:
     packets_per_s: float = 100
     """Crafted packets and connections back to one address, after a burst of the same."""
     sessions: int = 32
-    sessions_per_address: int = 4
+    sessions_per_address: int = 8
     held: int = 256
     """Ports, of all sessions; with all connections they stay below the 1,024 files that a process may usually have open."""
     held_per_session: int = 64

@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -145,9 +145,11 @@ class Sessions:
             if address not in session.addresses and len(session.addresses) >= self._limits.addresses_per_session:
                 raise NotDone(Refusal.TOO_MANY, "this session has proved as many addresses as it may")
         else:
-            of_address = len(self._by_address.get(address, ()))
-            if len(self.all) >= self._limits.sessions or of_address >= self._limits.sessions_per_address:
-                raise NotDone(Refusal.TOO_MANY, "there are too many sessions", retry_ms=round(self._limits.grace_s * 1000))
+            of_address = self._by_address.get(address, [])
+            if len(of_address) >= self._limits.sessions_per_address:
+                self._make_room(of_address)
+            if len(self.all) >= self._limits.sessions:
+                self._make_room(self.all.values())
             session = Session(secrets.token_urlsafe(16), deque(maxlen=self._limits.log))
             self.all[session.identity] = session
         if address not in session.addresses:
@@ -158,6 +160,17 @@ class Sessions:
                     session.add(at_ns, octets, syn.destination, syn)
         session.connections += 1
         return session
+
+    def _make_room(self, among: Iterable[Session]) -> None:
+        """End the oldest session that has no connection and only waits for its probe to come back.
+
+        Raises:
+            NotDone: all are in use.
+        """
+        waiting = next((session for session in among if session.connections == 0), None)
+        if waiting is None:
+            raise NotDone(Refusal.TOO_MANY, "there are too many sessions", retry_ms=1_000)
+        self.end(waiting)
 
     def leave(self, session: Session) -> None:
         """A connection of a session has ended; without any other it lives on for its grace, for the probe may come back."""
