@@ -1,22 +1,33 @@
 """rawpunch: a laboratory for TCP simultaneous open and TCP NAT traversal, packet by packet.
 
-`rawpunch.load("raw-vs-kernel")` gives the newest run of an experiment as data frames.
+rawpunch.load("raw-vs-kernel")            the newest run of an experiment as data frames
+rawpunch.read_capture("some.pcapng")      the TCP segments of a capture as a data frame
+rawpunch.iter_captures(["big.pcap.gz"])   the same in pieces, for files of any size
+rawpunch.classify(["a.pcap", "b.pcap"])   what happened in each handshake of some captures
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from rawpunch.version import __version__
 
 if TYPE_CHECKING:
+    from rawpunch.capture.classify import classify
+    from rawpunch.capture.columns import iter_captures, read_capture
     from rawpunch.dataset.reader import load
 
-__all__ = ["__version__", "load"]
+__all__ = ["__version__", "classify", "iter_captures", "load", "read_capture"]
+
+_HOMES = {
+    "classify": "rawpunch.capture.classify",
+    "iter_captures": "rawpunch.capture.columns",
+    "load": "rawpunch.dataset.reader",
+    "read_capture": "rawpunch.capture.columns",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Import `load` when it is first asked for: pydantic, pandas and pyarrow are slow to come (PEP 562)."""
-    if name == "load":
-        from rawpunch.dataset.reader import load  # noqa: PLC0415  the point of this function
-
-        return load
+    """Import a function when it is first asked for: pydantic, pandas and pyarrow are slow to come (PEP 562)."""
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

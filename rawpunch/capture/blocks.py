@@ -53,8 +53,7 @@ class Walk:
         Raises:
             Unreadable: the file cannot be opened or is no capture at all.
         """
-        with open_capture(self.path) as stream:
-            source = Source(stream, self.findings)
+        with open_capture(self.path, self.findings) as source:
             there = source.fill(4)
             magic = int.from_bytes(bytes(source.data[:4]), "little")
             if magic in _MAGIC and there >= _FILE_HEADER:

@@ -23,9 +23,9 @@ from rawpunch.capture.columns import iter_captures
 from rawpunch.capture.counting import Counts, count_all
 from rawpunch.capture.groups import NONE
 from rawpunch.capture.merging import Views, merge
-from rawpunch.capture.packets import ICMP, File, Packets, Progress, read_packets
+from rawpunch.capture.packets import ICMP, Packets, read_packets
 from rawpunch.capture.readings import PATTERNS, read
-from rawpunch.capture.records import Ints
+from rawpunch.capture.records import File, Ints, Progress
 from rawpunch.capture.telling import OUTCOMES, Tellings, tell_all
 from rawpunch.capture.viewing import AT, views_of
 from rawpunch.errors import UnknownName
@@ -189,7 +189,7 @@ def classify(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], *
 
     Args:
         paths: a file, or several of the same traffic, whose clocks agree.
-        progress: called with the number of octets walked since the last call.
+        progress: called with the number of the files' octets read since the last call.
 
     Raises:
         Unreadable: a file cannot be opened or is no capture; a damaged one gives what lies before the damage.

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from rawpunch.capture.decode import COLUMNS, NULLABLE, Decoded, Decoder
+from rawpunch.capture.records import File
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,6 +38,22 @@ def read_table(path: str | os.PathLike[str], *, columns: Sequence[str] | None = 
     """
     decoder = Decoder(path, columns)
     return to_table(decoder, list(decoder.pieces()))
+
+
+def read_head(path: str | os.PathLike[str], rows: int) -> tuple[pa.Table, File]:
+    """The first rows of a capture as a table, and what was read and skipped for their sake: little more than they need.
+
+    Raises:
+        Unreadable: the file cannot be opened or is no capture.
+    """
+    decoder = Decoder(path)
+    pieces: list[Decoded] = []
+    for piece in decoder.pieces():
+        pieces.append(piece)
+        if sum(len(piece.filled["number"]) for piece in pieces) >= rows:
+            break
+    table = to_table(decoder, pieces)
+    return table.slice(0, rows), File.of(path, decoder.findings, table.num_rows)
 
 
 def read_capture(path: str | os.PathLike[str], *, columns: Sequence[str] | None = None) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +27,7 @@ from rawpunch.capture.blocks import Walk
 from rawpunch.capture.headers import (
     CUT_SHORT,
     FIRST_FRAGMENT,
+    LINK_TYPE,
     MALFORMED,
     Carried,
     Framed,
@@ -35,12 +36,25 @@ from rawpunch.capture.headers import (
     strip_ipv6,
     strip_link,
 )
-from rawpunch.capture.records import Bytes, Findings, Ints, Records, gather
+from rawpunch.capture.records import (
+    BROKEN,
+    CUT,
+    LYING,
+    NO_INTERFACE,
+    UNREADABLE,
+    Bytes,
+    Findings,
+    Ints,
+    Records,
+    gather,
+)
 from rawpunch.errors import BadParameter
 from rawpunch.wire.codec import ICMP_ERRORS, ICMPV6_ERRORS, PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP
 from rawpunch.wire.segment import kind_of
 
 NOT_TCP: Final = "neither TCP nor an ICMP error about TCP"
+LOST: Final = frozenset({CUT, BROKEN, NO_INTERFACE, LYING, UNREADABLE, CUT_SHORT, MALFORMED})
+"""Reasons of a packet that may have been a segment and could not be read; others were read, and are none."""
 
 COLUMNS: Final[dict[str, pa.DataType]] = {
     "number": pa.int64(),
@@ -89,6 +103,11 @@ _QUOTE: Final = np.dtype([("source", ">u2"), ("destination", ">u2"), ("seq", ">u
 _ICMP_HEADER: Final = 8
 
 Array = npt.NDArray[Any]
+
+
+def lost(skipped: Mapping[str, int]) -> dict[str, int]:
+    """Those reasons for which data are missing, with their counts; a link type that is not known is one of them."""
+    return {reason: count for reason, count in skipped.items() if reason in LOST or reason.startswith(LINK_TYPE)}
 
 
 @dataclass(slots=True)

@@ -20,6 +20,8 @@ CUT_SHORT: Final = "cut short by the capture"
 MALFORMED: Final = "malformed"
 LATER_FRAGMENT: Final = "later fragment"
 FIRST_FRAGMENT: Final = "first fragment"
+LINK_TYPE: Final = "link type "
+"""How the reason begins that names a link type which is not known."""
 
 LINK_NULL, LINK_ETHERNET, LINK_LOOP, LINK_SLL, LINK_IPV4, LINK_IPV6, LINK_SLL2 = 0, 1, 108, 113, 228, 229, 276
 LINK_RAW: Final = frozenset({12, 14, 101})
@@ -115,7 +117,7 @@ def strip_link(link_type: int, data: Bytes, frames: Framed, skipped: Counter[str
     elif link_type == LINK_IPV6:
         expected = np.full(count, 6)
     elif link_type not in LINK_RAW:
-        _count(skipped, f"link type {link_type}", count)
+        _count(skipped, f"{LINK_TYPE}{link_type}", count)
         return frames.take(header[:0]), frames.take(header[:0])
     inner = Framed(frames.row, at + header, frames.length - header, frames.captured - header)
     there = inner.captured > 0

@@ -7,9 +7,8 @@ the endpoints of the flow that it speaks of, turned round as an answer: from the
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -17,7 +16,7 @@ import numpy.typing as npt
 
 from rawpunch.capture.addresses import Addresses
 from rawpunch.capture.decode import Decoded, Decoder
-from rawpunch.capture.records import Ints
+from rawpunch.capture.records import File, Ints, Progress
 from rawpunch.wire.endpoint import Endpoint
 from rawpunch.wire.segment import Flags
 
@@ -27,21 +26,7 @@ ICMP: Final = 1 << 9
 _COLUMNS: Final = ("number", "time_ns", "source_address", "flags")
 """What decoding is asked for; the other numbers come without asking, options do not."""
 
-Progress = Callable[[int], None]
 Array = npt.NDArray[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """A capture file that was read."""
-
-    path: Path
-    packets: int
-    """Packets of all kinds."""
-    rows: int
-    """TCP segments, and ICMP errors about them."""
-    skipped: dict[str, int]
-    noted: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +85,7 @@ def read_packets(paths: Sequence[str | os.PathLike[str]], *, progress: Progress 
 
     Args:
         paths: capture files.
-        progress: called with the number of octets walked since the last call.
+        progress: called with the number of the files' octets read since the last call.
 
     Raises:
         Unreadable: a file cannot be opened or is no capture; a damaged one gives what lies before the damage.
@@ -112,7 +97,7 @@ def read_packets(paths: Sequence[str | os.PathLike[str]], *, progress: Progress 
     for index, path in enumerate(paths):
         decoder = Decoder(path, _COLUMNS, addresses)
         codes = np.zeros(0, np.int32)
-        rows = walked = 0
+        rows = taken = 0
         for piece in decoder.pieces():
             names = decoder.words["interface"]
             fresh = [(index, name) for name in names[len(codes) :]]
@@ -122,10 +107,9 @@ def read_packets(paths: Sequence[str | os.PathLike[str]], *, progress: Progress 
                 parts[name].append(column)
             rows += len(piece.filled["number"])
             if progress:
-                progress(decoder.findings.done_bytes - walked)
-                walked = decoder.findings.done_bytes
-        found = decoder.findings
-        files.append(File(Path(path), found.packets, rows, dict(found.skipped), dict(found.noted)))
+                progress(decoder.findings.read_bytes - taken)
+                taken = decoder.findings.read_bytes
+        files.append(File.of(path, decoder.findings, rows))
     return Packets(
         tuple(files),
         tuple(_vantages(files, places)),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -11,6 +14,7 @@ import numpy.typing as npt
 
 Bytes = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
+Progress = Callable[[int], None]
 
 CUT: Final = "file ends inside a record"
 BROKEN: Final = "file damaged from here on"
@@ -72,12 +76,32 @@ class Findings:
     """Packets met."""
     done_bytes: int = 0
     """Octets walked (after unpacking)."""
+    read_bytes: int = 0
+    """Octets of the file that were read (before unpacking)."""
 
     def numbered(self, count: int) -> Ints:
         """The numbers of the next packets."""
         numbers: Ints = np.arange(self.packets + 1, self.packets + count + 1)
         self.packets += count
         return numbers
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A capture file that was read."""
+
+    path: Path
+    packets: int
+    """Packets of all kinds."""
+    rows: int
+    """TCP segments, and ICMP errors about them."""
+    skipped: dict[str, int]
+    noted: dict[str, int]
+
+    @classmethod
+    def of(cls, path: str | os.PathLike[str], findings: Findings, rows: int) -> File:
+        """A file with what its walk found."""
+        return cls(Path(path), findings.packets, rows, dict(findings.skipped), dict(findings.noted))
 
 
 def gather(data: Bytes, at: Ints, dtype: npt.DTypeLike) -> npt.NDArray[Any]:

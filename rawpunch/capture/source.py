@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,8 +27,9 @@ _PACKED: Final = {b"\x1f\x8b": "gzip", b"\x28\xb5": "zstd"}
 class Source:
     """The window: `data[used:length]` is what is there and not yet used."""
 
-    def __init__(self, stream: Any, findings: Findings) -> None:
+    def __init__(self, stream: Any, findings: Findings, file: Any = None) -> None:
         self.stream = stream
+        self._file = file or stream
         self.findings = findings
         self.data: Bytes = np.zeros(PIECE_BYTES + PAD, np.uint8)
         self.length = 0
@@ -56,6 +59,7 @@ class Source:
             self.length += got
             progress += got
         self.data[self.length : self.length + PAD] = 0
+        self.findings.read_bytes = self._file.tell()
         return self.length if progress and self.length >= least else 0
 
     def _read(self, into: memoryview) -> int:
@@ -66,17 +70,22 @@ class Source:
             return 0
 
 
-def open_capture(path: Path) -> Any:
-    """A context manager that gives the file's octets, unpacked, through `readinto`.
+@contextmanager
+def open_capture(path: Path, findings: Findings) -> Iterator[Source]:
+    """The window on a file, plain or packed.
 
     Raises:
         Unreadable: it cannot be opened.
     """
     try:
-        with path.open("rb") as file:
-            codec = _PACKED.get(file.read(2))
-        if codec:
-            return pa.CompressedInputStream(pa.OSFile(os.fspath(path)), codec)
-        return path.open("rb", buffering=0)
+        with path.open("rb") as beginning:
+            codec = _PACKED.get(beginning.read(2))
+        file = pa.OSFile(os.fspath(path)) if codec else path.open("rb", buffering=0)
     except OSError as error:
         raise Unreadable(f"{path} cannot be read", why=str(error.strerror or error)) from error
+    with file:
+        if codec is None:
+            yield Source(file, findings)
+            return
+        with pa.CompressedInputStream(file, codec) as stream:
+            yield Source(stream, findings, file)

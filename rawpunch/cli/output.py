@@ -123,6 +123,23 @@ def document(schema: str, body: Mapping[str, Any]) -> None:
     data(json.dumps({"schema": schema, **_plain(body)}, ensure_ascii=False, allow_nan=False))
 
 
+def long_document(schema: str, body: Mapping[str, Any], name: str, values: Iterable[Any]) -> None:
+    """Write one JSON document whose last value is a list that may be too long to be held at once.
+
+    Args:
+        schema: see `document`.
+        body: what comes before the list.
+        name: the list's key.
+        values: what is in it.
+    """
+    head = json.dumps({"schema": schema, **_plain(body), name: []}, ensure_ascii=False, allow_nan=False)
+    sys.stdout.write(head[:-2])
+    for number, value in enumerate(values):
+        text = json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)
+        sys.stdout.write(f", {text}" if number else text)
+    sys.stdout.write("]}\n")
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> None:
     """Write aligned columns to stdout: a line of names, then a line per row.
 
