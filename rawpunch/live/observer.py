@@ -327,12 +327,14 @@ class Observer:
             case messages.Arrivals(after=after, limit=limit, wait_ms=wait_ms, at=at):
                 rows, following, lost = await session.rows(after, limit, wait_ms, lambda row: at in (None, row.here))
                 packets = [messages.Arrival(number=row.number, at_ns=row.at_ns, octets=row.octets.hex()) for row in rows]
-                return messages.Arrived(id=number, packets=packets, next=following, lost=lost)
+                return messages.Arrived(id=number, packets=packets, next=following, lost=lost, dropped=self.sessions.dropped)
             case messages.Mapped(after=after, limit=limit, wait_ms=wait_ms, at=at):
                 rows, following, lost = await session.rows(
                     after, limit, wait_ms, lambda row: at in (None, row.here) and _is_syn(row)
                 )
-                return messages.Mappings(id=number, rows=list(_mappings(rows)), next=following, lost=lost)
+                return messages.Mappings(
+                    id=number, rows=list(_mappings(rows)), next=following, lost=lost, dropped=self.sessions.dropped
+                )
         raise NotDone(Refusal.MALFORMED, "a request that this observer does not know")
 
     async def _connect(self, session: Session, request: messages.Connect) -> Answer:

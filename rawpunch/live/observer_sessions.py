@@ -130,6 +130,11 @@ class Sessions:
         """Whether a session has proved this address."""
         return address in self._by_address
 
+    @property
+    def dropped(self) -> int:
+        """Packets that the kernel could not hand to the tap."""
+        return self.port.lost if self.port is not None else 0
+
     # --- beginning and end ---
 
     def join(self, identity: str, address: str) -> Session:

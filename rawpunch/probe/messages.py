@@ -279,6 +279,8 @@ class Arrived(_Line):
     """What to ask for next."""
     lost: int
     """Packets that came after `after` and were pushed out by later ones before they were asked for."""
+    dropped: int = 0
+    """Packets, of anybody, that the observer's kernel dropped because the observer was late, since it began."""
 
 
 class Mappings(_Line):
@@ -289,6 +291,7 @@ class Mappings(_Line):
     """When it came (ns), the ISN, and the address and port it came from."""
     next: int
     lost: int
+    dropped: int = 0
 
 
 class Refusal(enum.StrEnum):

@@ -254,7 +254,7 @@ async with await ObserverClient.connect(OBSERVER) as client:
             break
         rows += part.rows
         after, lost = part.next, lost + part.lost
-out(right=sum(row[3] - 42000 == row[1] - (1 << 30) for row in rows), rows=len(rows), lost=lost)
+out(right=sum(row[3] - 42000 == row[1] - (1 << 30) for row in rows), rows=len(rows), lost=lost, dropped=part.dropped)
 """,
     )
-    assert found == {"right": count, "rows": count, "lost": 0}
+    assert found == {"right": count, "rows": count, "lost": 0, "dropped": 0}
