@@ -26,11 +26,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_it_holds_the_code_the_experiments_and_nothing_else(wheel: Path) -> None:
-    """Each source file and experiment is in, the type marker too; no tests, data or caches."""
+    """Each source file, experiment and persona is in, the type marker too; no tests, data or caches."""
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     sources = {str(path.relative_to(ROOT)) for path in (ROOT / "rawpunch").rglob("*.py")}
     experiments = {f"rawpunch_experiments/{path.name}" for path in (ROOT / "experiments").glob("*.py")}
-    assert sources | experiments | {"rawpunch/py.typed"} <= names
+    personas = {str(path.relative_to(ROOT)) for path in (ROOT / "rawpunch" / "nat" / "personas").glob("*.toml")}
+    assert sources | experiments | personas | {"rawpunch/py.typed"} <= names
     assert {name.partition("/")[0] for name in names} == {"rawpunch", "rawpunch_experiments"}
     assert not [name for name in names if "__pycache__" in name]
 

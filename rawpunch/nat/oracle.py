@@ -30,6 +30,7 @@ from rawpunch.nat.behavior import (
     CrossingSyn,
     Filtering,
     Mapping,
+    Pick,
     Pooling,
     SessionState,
     SynAckOut,
@@ -54,7 +55,7 @@ class Strategy(enum.StrEnum):
     REVERSAL = "reversal"
     """One listens, the other connects to what an observer saw of it."""
     POKED_REVERSAL = "poked_reversal"
-    """One sends a packet to the other's address and listens, the other connects."""
+    """One sends a packet towards the other's address and listens, the other connects."""
     PREDICTION = "prediction"
     """Both open towards the ports that come next."""
     SPRAY = "spray"
@@ -287,16 +288,24 @@ def _closed_by_icmp(end: _End) -> bool:
     return end.nat is not None and SessionState.SYN_SENT in end.nat.icmp_closes
 
 
+def _steps(nat: Behavior) -> bool:
+    """Whether ports come one after the other, as far as one inside host can see."""
+    ports = nat.ports
+    return ports.allocation is Allocation.SEQUENTIAL or (
+        ports.allocation is Allocation.BLOCK and ports.block_pick is Pick.SEQUENTIAL
+    )
+
+
 def _unknown_port(end: _End, aim: Aim, idle_ns: int) -> str:
     """Why nobody can aim at an end's port; nothing if one can."""
     nat = end.nat
     if nat is None:
         return ""
     one_mapping = nat.mapping is Mapping.ENDPOINT_INDEPENDENT
-    needed = 1 if aim is Aim.ASSUMED else 2
+    needed = {Aim.ASSUMED: 1, Aim.LEARNED: 2, Aim.PREDICTED: 3}[aim]
     if nat.capacity < needed:
         if nat.when_full is not WhenFull.EVICT_OLDEST:
-            return f"{end.name}'s NAT has no room for a second session"
+            return f"{end.name}'s NAT has no room for {needed} sessions"
         one_mapping = False
     if aim is not Aim.ASSUMED and nat.timers.established_ns <= idle_ns:
         one_mapping = False
@@ -307,7 +316,7 @@ def _unknown_port(end: _End, aim: Aim, idle_ns: int) -> str:
         return f"{end.name}'s NAT does not keep the inside port"
     if one_mapping:
         return ""
-    if aim is Aim.PREDICTED and nat.ports.allocation is Allocation.SEQUENTIAL and not wanders:
+    if aim is Aim.PREDICTED and not wanders and _steps(nat):
         return ""
     return f"{end.name}'s NAT uses another port for each remote endpoint"
 
@@ -325,7 +334,10 @@ def reversal(a: Behavior | None, b: Behavior | None, *, listens: str) -> Answer:
 
 
 def poked_reversal(a: Behavior | None, b: Behavior | None, *, listens: str) -> Answer:
-    """Whether one can send a packet to the other's address, and listen: an address filter then lets any port of it in."""
+    """Whether one can send a SYN, that dies on the way, to the other's address, and listen.
+
+    An address filter then lets any port of that address in.
+    """
     mine, other = (a, b) if listens == "a" else (b, a)
     name = listens.upper()
     if reversal(a, b, listens=listens).works:
@@ -336,6 +348,8 @@ def poked_reversal(a: Behavior | None, b: Behavior | None, *, listens: str) -> A
     if other is not None and other.pooling is Pooling.ARBITRARY:
         return Answer(Strategy.POKED_REVERSAL, False, "the other's NAT may come from any of its addresses", listens)
     why_not = _unknown_port(_End(name, mine), Aim.LEARNED, 0)
+    if not why_not and _closed_by_icmp(_End(name, mine)):
+        why_not = f"{name}'s NAT closes on the ICMP error about the SYN that dies"
     return Answer(Strategy.POKED_REVERSAL, not why_not, why_not or f"{name}'s NAT lets in the address it has sent to", listens)
 
 

@@ -1,4 +1,4 @@
-"""One attempt of two hosts to punch through their NATs, in a world of its own.
+"""One attempt of two hosts to connect through their NATs, in a world of its own.
 
 Each host may first ask an observer what it looks like outside, from the very port that it will open from (claim C9), and keeps
 that connection open. Then both open towards each other's endpoint, one later by the offset.
@@ -10,12 +10,12 @@ import enum
 from dataclasses import dataclass
 from typing import Final
 
-from rawpunch.machine import Ending
+from rawpunch.machine import Ending, Listen
 from rawpunch.scene import OBSERVERS, SIDES, Scene, Side
 from rawpunch.sim.host import SimEnd
 from rawpunch.sim.world import World
 from rawpunch.units import SECOND
-from rawpunch.wire.endpoint import Endpoint
+from rawpunch.wire.endpoint import MAX_PORT, Endpoint
 from rawpunch.wire.segment import DEFAULT_TTL
 
 LOW_TTL: Final = 2
@@ -24,6 +24,8 @@ PORTS: Final = {"a": 20_001, "b": 30_002}
 """Where the hosts open from."""
 
 _OBSERVER: Final = Endpoint(OBSERVERS["obs1"][0], 3478)
+_SECOND_OBSERVER: Final = Endpoint(OBSERVERS["obs2"][0], 3478)
+_POKED_PORT: Final = 9
 _LEARNING_NS: Final = SECOND
 
 
@@ -34,6 +36,8 @@ class Aim(enum.StrEnum):
     """It takes the other's inside port for the outside one."""
     LEARNED = "learned"
     """The other asked an observer and passed the answer on."""
+    PREDICTED = "predicted"
+    """The other asked two observers, and the next port is as far from the second's as that is from the first's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +73,11 @@ def punch(scene: Scene, trial: Trial, *, seed: int, record: bool = False) -> Pun
     world = World(scene, seed=seed, record=record)
     local: dict[Side, Endpoint] = {side: Endpoint(scene.host_address(side), PORTS[side]) for side in SIDES}
     seen: dict[Side, Endpoint] = {side: Endpoint(scene.public_address(side), PORTS[side]) for side in SIDES}
-    if trial.aim is Aim.LEARNED:
+    if trial.aim is not Aim.ASSUMED:
         seen |= learn(world, local)
+    if trial.aim is Aim.PREDICTED:
+        again = learn(world, local, _SECOND_OBSERVER)
+        seen |= {side: _next(seen[side], endpoint) for side, endpoint in again.items()}
     start = world.now
     late: dict[Side, int] = {"a": max(0, -trial.offset_ns), "b": max(0, trial.offset_ns)}
     ends: dict[Side, SimEnd] = {}
@@ -90,6 +97,40 @@ def punch(scene: Scene, trial: Trial, *, seed: int, record: bool = False) -> Pun
     return Punched(a, b, world)
 
 
+def reverse(scene: Scene, listens: Side, *, seed: int, poke: bool = False, record: bool = False) -> Punched:
+    """Let one host listen where an observer saw it, and the other connect there.
+
+    Args:
+        scene: the world.
+        listens: the side that listens.
+        seed: source of all chance.
+        poke: whether it first sends a SYN, which dies on the way, to the other's address.
+        record: whether packets are kept.
+    """
+    world = World(scene, seed=seed, record=record)
+    other: Side = "b" if listens == "a" else "a"
+    local = {side: Endpoint(scene.host_address(side), PORTS[side]) for side in SIDES}
+    host, caller = f"host{listens.upper()}", f"host{other.upper()}"
+    mine = learn(world, {listens: local[listens]}).get(listens, local[listens])
+    give_up_ns = world.now + 3 * SECOND
+    server = world.end(host, local[listens], None, give_up_ns=give_up_ns)
+    world.do(host, server, Listen())
+    if poke:
+        towards = Endpoint(scene.public_address(other), _POKED_PORT)
+        world.open(host, world.end(host, local[listens], towards, give_up_ns=world.now + 1, first_ttl=LOW_TTL))
+        world.run(until_ns=world.now + 1)
+    client = world.end(caller, local[other], mine, give_up_ns=give_up_ns)
+    world.open(caller, client)
+    world.run(until=lambda: server.ending is not None and client.ending is not None)
+    return Punched(server, client, world) if listens == "a" else Punched(client, server, world)
+
+
+def _next(first: Endpoint, second: Endpoint) -> Endpoint:
+    """The endpoint that comes after these two, if they are steps of one size."""
+    port = 2 * second.port - first.port
+    return Endpoint(second.address, port) if 0 < port <= MAX_PORT else second
+
+
 def learn(world: World, local: dict[Side, Endpoint], observer: Endpoint = _OBSERVER) -> dict[Side, Endpoint]:
     """Let each host connect to an observer, and say which endpoint the observer saw; a host that got no answer is left out."""
     asking: dict[Side, SimEnd] = {}
@@ -98,7 +139,7 @@ def learn(world: World, local: dict[Side, Endpoint], observer: Endpoint = _OBSER
         asking[side] = world.end(host, endpoint, observer, give_up_ns=world.now + _LEARNING_NS)
         world.open(host, asking[side])
     world.run(until=lambda: all(end.ending is not None for end in asking.values()))
-    answered = {end.machine.iss: end.machine.remote for end in world.host("obs1").ends}
+    answered = {end.machine.iss: end.machine.remote for name in OBSERVERS for end in world.host(name).ends}
     seen: dict[Side, Endpoint] = {}
     for side, end in asking.items():
         remote = answered.get(end.machine.irs or 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from rawpunch.nat.behavior import (
     Invalid,
     Mapping,
     NumberCheck,
+    Pooling,
     Ports,
     Refresh,
     SessionState,
@@ -27,7 +29,7 @@ from rawpunch.nat.behavior import (
     WhenFull,
 )
 from rawpunch.scene import Leg, Nat, Scene, Side
-from rawpunch.sim.attempt import Aim, Trial, punch
+from rawpunch.sim.attempt import Aim, Trial, punch, reverse
 from rawpunch.units import MS, SECOND
 
 OWD = 20 * MS
@@ -63,6 +65,32 @@ def test_all_pairs_of_personas(offset_ns: int, low_ttl: Side | None) -> None:
         for b, nat_b in NATS.items()
         if (differs := _differs(Scene.between(nat_a, nat_b, OWD), Trial(offset_ns=offset_ns, low_ttl=low_ttl)))
     }
+    assert found == {}
+
+
+@pytest.mark.parametrize("listens", ["a", "b"])
+@pytest.mark.parametrize("poke", [False, True], ids=["reversal", "poked reversal"])
+def test_reversals_of_all_pairs(listens: Side, poke: bool) -> None:
+    """One listens where an observer saw it, after a SYN towards the other's address or without."""
+    told = oracle.poked_reversal if poke else oracle.reversal
+    found = {}
+    for (a, nat_a), (b, nat_b) in product(NATS.items(), NATS.items()):
+        caller = nat_b if listens == "a" else nat_a
+        if poke and caller is not None and caller.behavior.pooling is Pooling.ARBITRARY:
+            continue  # it may come from the address that was poked, by chance
+        works = told(nat_a.behavior if nat_a else None, nat_b.behavior if nat_b else None, listens=listens).works
+        if works != reverse(Scene.between(nat_a, nat_b, OWD), listens, seed=1, poke=poke).opened:
+            found[a, b] = works
+    assert found == {}
+
+
+def test_predictions_of_all_pairs() -> None:
+    """Two observers show the step, and both open at the same time."""
+    found = {}
+    for (a, nat_a), (b, nat_b) in product(NATS.items(), NATS.items()):
+        works = oracle.prediction(nat_a.behavior if nat_a else None, nat_b.behavior if nat_b else None).works
+        if works != punch(Scene.between(nat_a, nat_b, OWD), Trial(aim=Aim.PREDICTED), seed=1).opened:
+            found[a, b] = works
     assert found == {}
 
 
