@@ -32,9 +32,8 @@ def matrix(offsets: int) -> None:
             opened += punch(scene, Trial(offset_ns=offset_ns), seed=made).opened
             made += 1
     took = time.perf_counter() - began
-    print(
-        f"{PERSONAS} x {PERSONAS} pairs x {offsets} offsets: {took:.1f} s, {1e3 * took / made:.2f} ms an attempt, {opened}/{made} opened"
-    )
+    each_ms = 1e3 * took / made
+    print(f"{PERSONAS} x {PERSONAS} pairs x {offsets} offsets: {took:.1f} s, {each_ms:.2f} ms each, {opened} of {made} opened")
 
 
 def box(count: int = 20_000) -> None:
