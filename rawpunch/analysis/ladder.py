@@ -41,8 +41,8 @@ class Ladder:
     """The first SYN; times in the drawing count from it."""
     initial: dict[int, int]
     """Way -> initial sequence number."""
-    closing: int = 0
-    """How many packets of the connection's end, after the open, are left out."""
+    left_out: int = 0
+    """How many packets that followed the open are not shown."""
 
     def time(self, time_ns: int) -> str:
         """An instant as text, from the first SYN, in the drawing's unit (see `unit`)."""
@@ -191,10 +191,10 @@ def ladder_of(
         subtitle=f"{row['cell']} ({attempt})",
     )
     known = row[["established_a_ns", "established_b_ns"]]
-    return drawing if closing or known.isna().any() else _without_closing(drawing, int(known.max()))
+    return drawing if closing or known.isna().any() else without_closing(drawing, int(known.max()))
 
 
-def _without_closing(drawing: Ladder, established_ns: int) -> Ladder:
+def without_closing(drawing: Ladder, established_ns: int) -> Ladder:
     """Leave out what follows the first FIN or RST after both ends were established."""
     ends = (
         journey.start_ns
@@ -204,8 +204,13 @@ def _without_closing(drawing: Ladder, established_ns: int) -> Ladder:
     end_ns = min(ends, default=None)
     if end_ns is None:
         return drawing
-    kept = tuple(journey for journey in drawing.journeys if journey.start_ns < end_ns)
-    return replace(drawing, journeys=kept, closing=len(drawing.journeys) - len(kept))
+    return shortened(drawing, sum(journey.start_ns < end_ns for journey in drawing.journeys))
+
+
+def shortened(drawing: Ladder, most: int) -> Ladder:
+    """The first journeys of a drawing, which knows how many more there were."""
+    kept = drawing.journeys[:most]
+    return replace(drawing, journeys=kept, left_out=drawing.left_out + len(drawing.journeys) - len(kept))
 
 
 def _rows(segments: Any, attempt: str | None) -> list[SegmentRow]:

@@ -352,8 +352,8 @@ class _Drawing:
             remarks.append("Dashed: sent again.")
         if not all(lane.seen for lane in ladder.lanes):
             remarks.append("Recorded at one side only.")
-        if ladder.closing:
-            remarks.append(f"The closing ({ladder.closing} packets) is left out.")
+        if ladder.left_out:
+            remarks.append(f"{ladder.left_out} later packet{'s' * (ladder.left_out > 1)} left out.")
         yield text(" ".join(remarks), 24, y, fill=_PALE, font_size=11)
 
 

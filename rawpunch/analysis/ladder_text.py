@@ -247,8 +247,8 @@ class _Canvas:
             words.append("x last seen here")
         if any(journey.born_inside for journey in ladder.journeys):
             words.append("o sent from here")
-        if ladder.closing:
-            words.append(f"{ladder.closing} packets of the closing left out")
+        if ladder.left_out:
+            words.append(f"{ladder.left_out} later packet{'s' * (ladder.left_out > 1)} left out")
         yield "; ".join(words)
 
 

@@ -272,9 +272,9 @@ def test_from_a_run(tmp_path: Path) -> None:
     drawing = ladder_of(run, "made")
     assert (drawing.title, drawing.subtitle) == ("Simultaneous, established", "ends=raw-raw (made)")
     assert drawing.decider is drawing.journeys[0]
-    assert (len(drawing.journeys), drawing.closing) == (6, 1)
-    assert "closing" in drawing.text()
-    assert "closing" in drawing.svg()
+    assert (len(drawing.journeys), drawing.left_out) == (6, 1)
+    assert "later packet left out" in drawing.text()
+    assert "later packet left out" in drawing.svg()
     assert len(ladder_of(run, "made", closing=True).journeys) == 7
     assert tuple(lane.vantage for lane in drawing.lanes) == VANTAGES
     with pytest.raises(UnknownName, match="no attempt"):
@@ -286,4 +286,4 @@ def test_a_failed_attempt_is_drawn_to_its_end(tmp_path: Path) -> None:
     changes = {"established_b_ns": None, "outcome": "refused", "pattern": "refused", "decided_by": None}
     drawing = ladder_of(load(_run(tmp_path, **changes)), "made")
     assert drawing.title == "Refused"
-    assert (len(drawing.journeys), drawing.closing, drawing.decider) == (7, 0, None)
+    assert (len(drawing.journeys), drawing.left_out, drawing.decider) == (7, 0, None)
