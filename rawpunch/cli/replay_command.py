@@ -25,7 +25,7 @@ EXAMPLES = (
     "rawpunch replay hostA.pcap hostB.pcap --one-way 50ms",
     "rawpunch replay capture.pcapng --flow 3 --side a --nat-a none --nat-b none",
     "rawpunch replay crossing.txt --nat-a full-cone --nat-b symmetric-sequential",
-    "rawpunch replay crossing.txt --offset 30ms --answer rst --speed 0.5",
+    "rawpunch replay crossing.txt --on sim --offset 30ms --answer rst --speed 0.5",
     "rawpunch replay capture.pcap --flow 1 --side a --target 127.0.0.1:8080",
 )
 
@@ -48,6 +48,7 @@ def command(
     nat_a: NatOption = "",
     nat_b: NatOption = "",
     target: Annotated[str, typer.Option(metavar="ADDRESS:PORT", help="Play one side against this, from here, without lab.")] = "",
+    on: Annotated[str, typer.Option(help="Where: lab (kernel hosts and NATs) or sim (virtual time, no privileges).")] = "lab",
     repeat: Annotated[int, typer.Option(min=1, max=1000, help="How often.")] = 1,
     check: Annotated[bool, typer.Option("--check", help="Exit with 1 unless pattern and outcome are as captured.")] = False,
     seed: SeedOption = None,
@@ -79,7 +80,7 @@ def command(
         nats, makers = makes(nat_a, nat_b)
         declared = _scene(scene, one_way, answer).model_copy(update={f"nat_{end}": nat for end, nat in nats.items()})
         output.say(f"{script.name}: {script.told.pattern}, {len(script.a.lines)} and {len(script.b.lines)} packets, seed {drawn}")
-        made, run = play_and_keep(replay, declared, seed=drawn, repeats=repeat, root=keep, nats=makers)
+        made, run = play_and_keep(replay, declared, seed=drawn, repeats=repeat, root=keep, on=on, nats=makers)
         compared = [replayed.comparison for replayed in made]
         causes = [end.cause for replayed in made for end in (replayed.done.a, replayed.done.b) if end.cause]
     if json:

@@ -119,7 +119,7 @@ def compare(script: Script, replay: Script, *, speed: float = 1.0, offset_ns: in
     for side in (script.a, script.b):
         moved_ns = 0 if offset_ns is None or side.side == "a" else offset_ns - round((script.offset_ns or 0) / speed)
         found = _rows(side, replay.track(side.side), speed, side.side in sides, zeros, moved_ns)
-        rows += sorted(found, key=lambda row: row.at_ns)
+        rows += sorted(found, key=lambda row: (row.at_ns, row.sent))
     started = (replay.a.first_ns, replay.b.first_ns)
     if script.offset_ns is not None and started[0] is not None and started[1] is not None and sides == "ab":
         wanted = round(script.offset_ns / speed) if offset_ns is None else offset_ns

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from rawpunch.errors import BadParameter
-from rawpunch.machine import Arrived, Concluded, Effect, Ending, Open, Send, Stimulus
+from rawpunch.machine import Abort, Arrived, Concluded, Effect, Ending, Open, Send, Stimulus
 from rawpunch.record.outcome import outcome_of
 from rawpunch.record.pattern import Seen, View, tell
 from rawpunch.record.words import Outcome
@@ -88,7 +88,9 @@ class Player:
         return self._deadline
 
     def step(self, stimulus: Stimulus, *, now: int) -> Sequence[Effect]:
-        """Take one stimulus at instant `now` (ns). OPEN starts the script; user calls but that do nothing."""
+        """Take one stimulus at instant `now` (ns). OPEN starts the script, ABORT stops it; other user calls do nothing."""
+        if isinstance(stimulus, Abort):
+            self._concluded, self._deadline = True, None
         if isinstance(stimulus, Open) and self._start_ns is None:
             self._start_ns = now
         elif isinstance(stimulus, Arrived):

@@ -288,7 +288,7 @@ class _Heard:
             self._by_end.setdefault(arrival.end, []).append((place, arrival.kind))
 
     def newly_answered(self, segment: Segment) -> int | None:
-        """The place of the arrival that completed what a segment acknowledges; None if there is none that was not answered yet."""
+        """The place of the arrival that completed what a segment acknowledges, if that was not answered before; else None."""
         if not segment.has_ack:
             return None
         alike = self._by_end.get(segment.ack) or self._beyond(segment.ack)

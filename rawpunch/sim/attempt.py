@@ -139,7 +139,8 @@ def learn(world: World, local: dict[Side, Endpoint], observer: Endpoint = _OBSER
         asking[side] = world.end(host, endpoint, observer, give_up_ns=world.now + _LEARNING_NS)
         world.open(host, asking[side])
     world.run(until=lambda: all(end.ending is not None for end in asking.values()))
-    answered = {end.machine.iss: end.machine.remote for name in OBSERVERS for end in world.host(name).ends}
+    servers = [end.machine for name in OBSERVERS for end in world.host(name).ends if isinstance(end, SimEnd)]
+    answered = {machine.iss: machine.remote for machine in servers}
     seen: dict[Side, Endpoint] = {}
     for side, end in asking.items():
         remote = answered.get(end.machine.irs or 0)

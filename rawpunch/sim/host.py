@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import ClassVar, Final, Protocol
 
 from rawpunch.errors import BadParameter
-from rawpunch.machine import Abort, Arrived, Changed, Concluded, Ending, Listen, Open, Send, Stimulus, Woke
+from rawpunch.machine import Abort, Arrived, Changed, Concluded, Effect, Ending, Listen, Open, Send, Stimulus, Woke
+from rawpunch.replay.player import Player
 from rawpunch.tcp.handshake import Handshake
 from rawpunch.wire.endpoint import Endpoint
 from rawpunch.wire.segment import DEFAULT_TTL, Flags, IcmpError, Packet, Segment
@@ -18,8 +19,27 @@ Emit = Callable[[Packet], None]
 """Puts a packet on the host's link."""
 
 
-class SimEnd:
-    """One end of a connection: a handshake machine, and what became of it.
+class EndMachine(Protocol):
+    """What plays an end."""
+
+    @property
+    def local(self) -> Endpoint:
+        """Its own endpoint."""
+
+    @property
+    def remote(self) -> Endpoint | None:
+        """The other one, as far as it knows."""
+
+    @property
+    def deadline(self) -> int | None:
+        """When to wake it."""
+
+    def step(self, stimulus: Stimulus, *, now: int) -> Sequence[Effect]:
+        """Take one stimulus."""
+
+
+class End:
+    """One end of a connection: a machine, and what became of it.
 
     Args:
         machine: the machine, not yet opened.
@@ -28,8 +48,10 @@ class SimEnd:
     """
 
     __slots__ = ("at_ns", "cause", "ending", "first_ttl", "give_up_ns", "machine", "transitions")
+    any_remote: ClassVar = False
+    """Whether it gets what comes for its endpoint from anywhere."""
 
-    def __init__(self, machine: Handshake, *, give_up_ns: int | None = None, first_ttl: int = DEFAULT_TTL) -> None:
+    def __init__(self, machine: EndMachine, *, give_up_ns: int | None = None, first_ttl: int = DEFAULT_TTL) -> None:
         self.machine = machine
         self.give_up_ns = give_up_ns
         self.first_ttl = first_ttl
@@ -53,6 +75,29 @@ class SimEnd:
         if self.ending is None:
             self.ending, self.at_ns, self.cause = ending, now, cause
 
+    def why(self, stimulus: Stimulus) -> str:
+        """What concluded it, if this did."""
+        return f"{stimulus.packet.kind} came" if isinstance(stimulus, Arrived) else type(stimulus).__name__.lower()
+
+
+class SimEnd(End):
+    """An end that is a TCP."""
+
+    __slots__ = ()
+    machine: Handshake
+
+
+class SimPlayer(End):
+    """An end that plays its side of a captured flow; its peer may have been moved by a NAT."""
+
+    __slots__ = ()
+    machine: Player
+    any_remote = True
+
+    def why(self, stimulus: Stimulus) -> str:  # noqa: ARG002  a player knows better
+        """What it waited for in vain."""
+        return f"{self.machine.waiting_for} never came" if self.machine.waiting_for else ""
+
 
 class Host:
     """One host with its addresses.
@@ -62,28 +107,28 @@ class Host:
         servers: the machine of a server for a local endpoint that a SYN came to, or None where no server is.
     """
 
-    def __init__(self, emit: Emit, servers: Callable[[Endpoint, Endpoint], SimEnd | None] = lambda *_: None) -> None:
+    def __init__(self, emit: Emit, servers: Callable[[Endpoint, Endpoint], End | None] = lambda *_: None) -> None:
         self._emit = emit
         self._servers = servers
-        self._ends: dict[tuple[Endpoint, Endpoint | None], SimEnd] = {}
+        self._ends: dict[tuple[Endpoint, Endpoint | None], End] = {}
 
     @property
-    def ends(self) -> tuple[SimEnd, ...]:
+    def ends(self) -> tuple[End, ...]:
         """All its ends."""
         return tuple(self._ends.values())
 
-    def add(self, end: SimEnd) -> None:
+    def add(self, end: End) -> None:
         """Give the host an end; what comes for it is its own from now on, opened or not.
 
         Raises:
             BadParameter: its endpoints are in use.
         """
-        key = (end.machine.local, end.machine.remote)
+        key = (end.machine.local, None if end.any_remote else end.machine.remote)
         if key in self._ends:
             raise BadParameter(f"{key[0]} has an end towards {key[1]} already", todo="choose another port")
         self._ends[key] = end
 
-    def arrived(self, packet: Packet, now: int) -> SimEnd | None:
+    def arrived(self, packet: Packet, now: int) -> End | None:
         """Take a packet, and say whose it was."""
         local, remote = _ends_of(packet)
         end = self._ends.get((local, remote)) or self._ends.get((local, None))
@@ -103,12 +148,12 @@ class Host:
         self.step(end, Arrived(packet), now)
         return end
 
-    def open(self, end: SimEnd, now: int) -> None:
+    def open(self, end: End, now: int) -> None:
         """Send the end's SYN, unless it has ended already."""
         if end.ending is None:
             self.step(end, Open(), now)
 
-    def wake(self, end: SimEnd, now: int) -> None:
+    def wake(self, end: End, now: int) -> None:
         """The end's deadline has come."""
         if end.ending is None and end.give_up_ns is not None and now >= end.give_up_ns:
             end.conclude(Ending.TIMED_OUT, now, "no answer before the attempt was given up")
@@ -116,11 +161,11 @@ class Host:
         else:
             self.step(end, Woke(), now)
 
-    def abort(self, end: SimEnd, now: int) -> None:
+    def abort(self, end: End, now: int) -> None:
         """End it, resetting what is open."""
         self.step(end, Abort(), now)
 
-    def step(self, end: SimEnd, stimulus: Stimulus, now: int) -> None:
+    def step(self, end: End, stimulus: Stimulus, now: int) -> None:
         """Step an end's machine and do what it asks for."""
         first = not end.transitions
         for effect in end.machine.step(stimulus, now=now):
@@ -132,7 +177,7 @@ class Host:
             elif isinstance(effect, Changed):
                 end.transitions.append((now, effect))
             elif isinstance(effect, Concluded):
-                end.conclude(effect.ending, now, _cause(stimulus))
+                end.conclude(effect.ending, now, end.why(stimulus))
 
 
 def _ends_of(packet: Packet) -> tuple[Endpoint, Endpoint]:
@@ -140,10 +185,6 @@ def _ends_of(packet: Packet) -> tuple[Endpoint, Endpoint]:
     if isinstance(packet, Segment):
         return packet.destination, packet.source
     return packet.quoted.source, packet.quoted.destination
-
-
-def _cause(stimulus: Stimulus) -> str:
-    return f"{stimulus.packet.kind} came" if isinstance(stimulus, Arrived) else type(stimulus).__name__.lower()
 
 
 def _reset(segment: Segment) -> Segment:

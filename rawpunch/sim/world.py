@@ -16,9 +16,10 @@ from rawpunch.errors import UnknownName
 from rawpunch.link.link import Link, Path
 from rawpunch.machine import Arrived, Changed, Refused, Send, Stimulus, Woke
 from rawpunch.nat.box import INSIDE, OUTSIDE, NatBox
+from rawpunch.replay.player import Player
 from rawpunch.rng import stream
 from rawpunch.scene import OBSERVERS, SIDES, VANTAGES, Scene, Side
-from rawpunch.sim.host import Host, SimEnd
+from rawpunch.sim.host import End, Host, SimEnd, SimPlayer
 from rawpunch.tcp.handshake import Handshake
 from rawpunch.tcp.profiles import LINUX, Profile, profile
 from rawpunch.wire.endpoint import Endpoint
@@ -162,11 +163,22 @@ class World:
         self.host(host).add(end)
         return end
 
-    def open(self, host: str, end: SimEnd, at_ns: int | None = None) -> None:
+    def player(self, host: str, player: Player, *, give_up_ns: int | None = None) -> SimPlayer:
+        """An end that plays its side of a captured flow.
+
+        Raises:
+            UnknownName: there is no such host.
+            BadParameter: the endpoint is in use.
+        """
+        end = SimPlayer(player, give_up_ns=give_up_ns)
+        self.host(host).add(end)
+        return end
+
+    def open(self, host: str, end: End, at_ns: int | None = None) -> None:
         """Let an end open at an instant, or now."""
         self.at(self.now if at_ns is None else at_ns, self._open, (self.host(host), end))
 
-    def do(self, host: str, end: SimEnd, stimulus: Stimulus) -> None:
+    def do(self, host: str, end: End, stimulus: Stimulus) -> None:
         """Let an end's user do something now."""
         self.host(host).step(end, stimulus, self.now)
         self._arm(self.host(host), end)
@@ -194,18 +206,18 @@ class World:
 
     # --- events ---
 
-    def _open(self, what: tuple[Host, SimEnd]) -> None:
+    def _open(self, what: tuple[Host, End]) -> None:
         host, end = what
         host.open(end, self.now)
         self._arm(host, end)
 
-    def _arm(self, host: Host, end: SimEnd) -> None:
+    def _arm(self, host: Host, end: End) -> None:
         """Have an end woken at its deadline; of several alarms, those that come too early do nothing."""
         deadline = end.deadline
         if deadline is not None:
             self.at(max(deadline, self.now), self._ring, (host, end, deadline))
 
-    def _ring(self, what: tuple[Host, SimEnd, int]) -> None:
+    def _ring(self, what: tuple[Host, End, int]) -> None:
         host, end, deadline = what
         if end.deadline == deadline:
             host.wake(end, self.now)

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rawpunch.capture.columns import read_capture
-from rawpunch.capture.flows import Plan, assign, views
+from rawpunch.capture.flows import Plan, assign, seen_of, views
 from rawpunch.clock import SOURCE
 from rawpunch.dataset.store import Manifest, RunWriter, new_run_id
 from rawpunch.errors import BadParameter, PartialData
+from rawpunch.record.pattern import View
 from rawpunch.record.words import Driver
 from rawpunch.replay.compare import Comparison, compare
 from rawpunch.replay.part import Part
@@ -23,9 +24,13 @@ from rawpunch.scene import VANTAGES, Scene, Side
 from rawpunch.study.bench import Bench, Done, LabBench, Planned, Recording
 from rawpunch.study.experiment import Attempt
 from rawpunch.study.measure import rows_of
-from rawpunch.study.runner import this_machine
+from rawpunch.study.runner import bench_of, this_machine
 from rawpunch.units import SECOND
 from rawpunch.version import __version__
+from rawpunch.wire.segment import Segment
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SIDES: Final = ("a", "b", "ab")
 _CELL: Final = "replay"
@@ -129,14 +134,11 @@ def compare_all(replay: Replay, recording: Recording) -> list[Replayed]:
             if not end.ending:
                 raise PartialData("a side could not be played", why=end.cause or "its host never reported")
     plans = [_plan(done) for done in recording.done]
-    assigned = assign(read_capture(recording.capture), plans, VANTAGES)
+    frame = read_capture(recording.capture)
+    assigned = assign(frame, plans, VANTAGES)
     made = []
     for done, plan in zip(recording.done, plans, strict=True):
-        until_ns = done.finish_ns
-        seen = [
-            replace(view, seen=tuple(entry for entry in view.seen if until_ns is None or entry.time_ns < until_ns))
-            for view in views(assigned, plan, VANTAGES)
-        ]
+        seen = [_until_finish(_whole(view, frame, done), done) for view in views(assigned, plan, VANTAGES)]
         if not any(view.seen for view in seen):
             raise PartialData("nothing of the replay was recorded", why=_causes(done))
         there = script_of(plan.attempt, seen)
@@ -145,9 +147,37 @@ def compare_all(replay: Replay, recording: Recording) -> list[Replayed]:
     return made
 
 
+def _whole(view: View, frame: pd.DataFrame, done: Done) -> View:
+    """A host's own view with all that came for its endpoint: a NAT may have moved the peer to where nobody looked for it."""
+    if not view.at:
+        return view
+    own = (done.a if view.at == "a" else done.b).order.local
+    here = frame[frame["interface"] == view.vantage]
+    mine = [(here[f"{end}_address"] == own.address) & (here[f"{end}_port"] == own.port) for end in ("source", "destination")]
+    seen = seen_of(here[mine[0] | mine[1]])
+    if done.began_ns is not None and done.over_ns is not None:
+        seen = tuple(entry for entry in seen if done.began_ns <= entry.time_ns <= done.over_ns)
+    peers = [packet.source for entry in seen if isinstance(packet := entry.packet, Segment) and packet.source != own]
+    ends = {"a": view.a, "b": view.b} | ({"b" if view.at == "a" else "a": peers[0]} if peers else {})
+    return View(view.vantage, ends["a"], ends["b"], view.at, seen)
+
+
+def _until_finish(view: View, done: Done) -> View:
+    """Without what the ends did when they were told to close."""
+    return replace(view, seen=tuple(entry for entry in view.seen if done.finish_ns is None or entry.time_ns < done.finish_ns))
+
+
 def _plan(done: Done) -> Plan:
     a, b = done.a.order, done.b.order
-    return Plan(attempt=done.planned.name, local_a=a.local, remote_a=a.remote, local_b=b.local, remote_b=b.remote)
+    return Plan(
+        attempt=done.planned.name,
+        local_a=a.local,
+        remote_a=a.remote,
+        local_b=b.local,
+        remote_b=b.remote,
+        not_before_ns=done.began_ns,
+        not_after_ns=done.over_ns,
+    )
 
 
 def _causes(done: Done) -> str:
@@ -162,9 +192,10 @@ def play_and_keep(
     seed: int,
     repeats: int = 1,
     root: Path | None = None,
+    on: str = LabBench.name,
     nats: Mapping[Side, str] | None = None,
 ) -> tuple[list[Replayed], Path | None]:
-    """Build a lab, play a script in it, and keep what came of it as a run, if there is a place for it.
+    """Build a scene, play a script in it, and keep what came of it as a run, if there is a place for it.
 
     Args:
         replay: what and how.
@@ -172,6 +203,7 @@ def play_and_keep(
         seed: of initial sequence numbers and jitter.
         repeats: how often.
         root: the data folder that gets the run; None to keep nothing.
+        on: the driver: lab or sim.
         nats: side -> how its NAT is made; see `LabBench`.
 
     Returns:
@@ -182,7 +214,7 @@ def play_and_keep(
         PartialData: an end could not start.
         UsageError: the run's folder may not be written.
     """
-    with LabBench(seed, nats=nats) as bench, tempfile.TemporaryDirectory(prefix="rawpunch-") as scratch:
+    with bench_of(on, seed, nats or {}) as bench, tempfile.TemporaryDirectory(prefix="rawpunch-") as scratch:
         bench.use(scene)
         capture = Path(scratch) / "replay.pcapng"
         if root is None:
@@ -207,7 +239,7 @@ def _levels(replay: Replay) -> dict[str, bool | int | float | str]:
     return {"script": replay.script.name, "sides": replay.sides, "speed": float(replay.speed), "start_ns": replay.start_ns}
 
 
-def _manifest(replay: Replay, bench: LabBench, seed: int, repeats: int) -> Manifest:
+def _manifest(replay: Replay, bench: Bench, seed: int, repeats: int) -> Manifest:
     return Manifest(
         experiment="replay",
         run_id=new_run_id(),
@@ -219,6 +251,6 @@ def _manifest(replay: Replay, bench: LabBench, seed: int, repeats: int) -> Manif
         repeats=repeats,
         policy={"patience_ns": replay.patience_ns},
         machine=this_machine(),
-        clock_source=SOURCE,
+        clock_source=SOURCE if bench.name == LabBench.name else "virtual",
         scenes={"scene-00": bench.describe()},
     )

@@ -125,7 +125,7 @@ def run(job: Job, writer: RunWriter, *, progress: Progress | None = None) -> Dat
         MachineCannot: this machine cannot do it, or the lab broke.
         PartialData: the disk is full.
     """
-    with writer, _bench(job) as bench, tempfile.TemporaryDirectory(prefix="rawpunch-") as scratch:
+    with writer, bench_of(job.driver, job.seed, job.made) as bench, tempfile.TemporaryDirectory(prefix="rawpunch-") as scratch:
         finished = writer.finished_attempts()
         groups = [(scene, [planned for planned in attempts if planned.name not in finished]) for scene, attempts in job.groups()]
         tell = progress or (lambda _: None)
@@ -160,12 +160,22 @@ def _part(bench: Bench, writer: RunWriter, batch: list[Planned], capture: Path, 
     return recording.dropped
 
 
-def _bench(job: Job) -> Bench:
-    if job.driver == SimBench.name:
-        made = [word for word in job.made.values() if word != wiring.AUTO]
+def bench_of(driver: str, seed: int, nats: Mapping[Side, str]) -> Bench:
+    """A bench by its driver's name.
+
+    Args:
+        driver: lab or sim.
+        seed: source of all chance.
+        nats: side -> how the lab makes its NAT; see `LabBench`.
+
+    Raises:
+        BadParameter: there is no such driver, or it cannot make such a NAT.
+    """
+    if driver == SimBench.name:
+        made = [word for word in nats.values() if word != wiring.AUTO]
         if made:
             raise BadParameter(f"the simulator makes no NAT as {made[0]!r} says", todo="name a persona or its file, or --on lab")
-        return SimBench(job.seed)
-    if job.driver == LabBench.name:
-        return LabBench(job.seed, nats=job.made)
-    raise BadParameter(f"no driver is called {job.driver!r}", todo="--on lab or --on sim")
+        return SimBench(seed)
+    if driver == LabBench.name:
+        return LabBench(seed, nats=nats)
+    raise BadParameter(f"no driver is called {driver!r}", todo="--on lab or --on sim")

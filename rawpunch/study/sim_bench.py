@@ -16,9 +16,10 @@ from rawpunch.capture.pcapng import RAW_IP, Interface, Recorded, write_pcapng
 from rawpunch.errors import BadParameter
 from rawpunch.live.end import Order
 from rawpunch.machine import Abort, Changed, Listen
+from rawpunch.replay.part import Part
 from rawpunch.rng import stream
 from rawpunch.scene import SIDES, VANTAGES, Scene
-from rawpunch.sim.host import SimEnd
+from rawpunch.sim.host import End
 from rawpunch.sim.world import Sighting, World
 from rawpunch.study.bench import Done, Planned, Recording, Side
 from rawpunch.units import MS, SECOND
@@ -70,6 +71,7 @@ class SimBench:
 
         Raises:
             BadParameter: an end is of a kind that cannot be simulated, or follows no known profile.
+            Unreadable: what a replay end is to play cannot be read.
         """
         done: list[Done] = []
         sightings: list[Sighting] = []
@@ -125,15 +127,24 @@ class SimBench:
                 give_up_ns=start_ns + begins + attempt.give_up_ns,
                 iss=iss.randrange(1 << 28, 1 << 32),
                 profile=_STACKS.get(kind, attempt.profile),
+                script=script,
             )
-            for kind, begins, mine, theirs in zip((attempt.end_a, attempt.end_b), late, SIDES, reversed(SIDES), strict=True)
+            for kind, script, begins, mine, theirs in zip(
+                (attempt.end_a, attempt.end_b), (attempt.script_a, attempt.script_b), late, SIDES, reversed(SIDES), strict=True
+            )
         ]
 
 
-def _end(world: World, host: str, order: Order) -> SimEnd:
+def _end(world: World, host: str, order: Order) -> End:
     """The end that an order asks for, with its start planned."""
+    if order.kind == "replay":
+        part = Part.read(Path(order.script))
+        player = part.player(local=order.local, remote=order.remote, iss=order.iss)
+        playing = world.player(host, player, give_up_ns=order.give_up_ns)
+        world.open(host, playing, order.at_ns)
+        return playing
     if order.kind not in {"kernel", "raw", "listening"}:
-        raise BadParameter(f"the simulator has no {order.kind} ends", todo="kernel, raw or listening")
+        raise BadParameter(f"the simulator has no {order.kind} ends", todo="kernel, raw, listening or replay")
     listens = order.kind == "listening"
     remote = None if listens else order.remote
     end = world.end(host, order.local, remote, iss=order.iss, stack=order.profile, give_up_ns=order.give_up_ns)
@@ -144,7 +155,7 @@ def _end(world: World, host: str, order: Order) -> SimEnd:
     return end
 
 
-def _side(order: Order, end: SimEnd) -> Side:
+def _side(order: Order, end: End) -> Side:
     return Side(
         order,
         ending=end.ending.value if end.ending else "",

@@ -17,7 +17,7 @@ from rawpunch.replay.text import format_text
 from rawpunch.units import MS
 from rawpunch.wire import Endpoint, Flags, Segment, encode
 from tests.replay.stage import A, B, opened
-from tests.replay.test_flows import written
+from tests.replay.test_replay_flows import written
 
 TRIES = 4
 RAWPUNCH = [sys.executable, "-m", "rawpunch.cli.app"]

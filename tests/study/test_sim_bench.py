@@ -112,9 +112,9 @@ def test_a_listening_end_waits_for_the_other(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_simulated_is_refused(tmp_path: Path) -> None:
-    """Scripts, programs and rules are the lab's."""
-    with pytest.raises(BadParameter, match="replay"):
-        SimBench(1).make([_planned(end_a="replay")], tmp_path / "x.pcapng")
+    """Programs and rules are the lab's, and nobody has other kinds of ends."""
+    with pytest.raises(BadParameter, match="pigeon"):
+        SimBench(1).make([_planned(end_a="pigeon")], tmp_path / "x.pcapng")
     with pytest.raises(BadParameter, match="cmd:"):
         _run(tmp_path, made={"a": "cmd:./nat"})
     with pytest.raises(BadParameter, match="--on lab"):
