@@ -30,8 +30,10 @@ from rawpunch.analysis.tables import keep, patterns, success_by
 
 run = rawpunch.load("raw_vs_kernel", root=os.environ.get("RAWPUNCH_DATA", "../data"))
 attempts = run.attempts
-print(f"{run.manifest.experiment}/{run.manifest.run_id}, seed {run.manifest.seed}, rawpunch {run.manifest.rawpunch_version}, "
-      f"Linux {run.manifest.machine.kernel}")
+print(
+    f"{run.manifest.experiment}/{run.manifest.run_id}, seed {run.manifest.seed}, rawpunch {run.manifest.rawpunch_version}, "
+    f"Linux {run.manifest.machine.kernel}"
+)
 print(keep(attempts))
 
 # %% [markdown]
@@ -79,7 +81,8 @@ patterns(attempts, ["nat_answer", "offset"])
 
 # %%
 ladders = {
-    pattern: ladder_of(run, group["attempt"].iloc[0]) for pattern, group in keep(attempts).attempts.groupby("pattern", observed=True)
+    pattern: ladder_of(run, group["attempt"].iloc[0])
+    for pattern, group in keep(attempts).attempts.groupby("pattern", observed=True)
 }
 for pattern, drawing in ladders.items():
     print(pattern)
