@@ -11,13 +11,15 @@ from rawpunch.live.guard import Guard
 from rawpunch.live.sockets import RawPort
 from rawpunch.machine import Arrived, Concluded, Ending, Open, Send, Stimulus, Woke
 from rawpunch.replay.part import Part
-from rawpunch.units import US
+from rawpunch.units import SECOND, US
 from rawpunch.wire.codec import encode
 from rawpunch.wire.packets import craft
 from rawpunch.wire.segment import IcmpError, Segment
 
 _EARLY_NS: Final = 300 * US
 """How long before a packet's instant it wants to be woken; the rest is spun away."""
+_STALE_NS: Final = 1 * SECOND
+"""A time stamp older than this is not the packet's."""
 
 
 class ReplayEnd:
@@ -37,9 +39,11 @@ class ReplayEnd:
         self.report = Report(order.attempt)
         self.player = part.player(local=order.local, remote=order.remote, iss=order.iss)
         self._port = port
+        self._port.stamp_ns()  # from now on the kernel notes them
         self._guard = Guard(order.local)
-        self._first = self.player.first_segment()
-        self._first_bytes = craft(self._first) if self._first is not None else b""
+        self._left = self.player.upcoming()
+        """A segment that leaves, or has left, before the player is told."""
+        self._first_bytes = craft(self._left) if self._left is not None else b""
 
     @property
     def undecided(self) -> bool:
@@ -56,24 +60,37 @@ class ReplayEnd:
 
     def launch(self, at_ns: int) -> None:
         """Open: a segment that waits for nothing leaves first, then the player is told, so that nothing delays the packet."""
-        if self._first is not None:
-            self._port.send(self._first_bytes, self.order.remote.address)
+        if self._left is not None:
+            self._port.send(self._first_bytes, self._left.destination.address)
         self._step(Open(), at_ns)
-        self._first = None
+        self._left = None
 
     def arrived(self, packet: Segment | IcmpError, now: int) -> None:
-        """A packet for this end's endpoint has come."""
-        self._step(Arrived(packet), now)
+        """A packet for this end's endpoint has come; what follows it counts from when the kernel had it."""
+        stamp_ns = self._port.stamp_ns()
+        self._step(Arrived(packet), now if stamp_ns is None else min(max(stamp_ns, now - _STALE_NS), now))
+        if self._left is not None:  # not launched yet, and the peer may be somewhere else than was thought
+            self._left = self.player.upcoming()
+            self._first_bytes = encode(self._left) if self._left is not None else b""
+        self._keep_up()
 
     def wake(self, now: int) -> None:
         """Step the player at its deadline, to the microsecond, or give up."""
         if now >= self.order.give_up_ns:
             self._conclude(self.player.ending(), now, "the replay was given up")
             return
-        due_ns = self.player.deadline
-        if due_ns is not None:
-            spin_until(due_ns)
-            self._step(Woke(), now_ns())
+        self._keep_up()
+
+    def _keep_up(self) -> None:
+        """Send what is due, and what will be soon."""
+        while self.undecided and (due_ns := self.player.deadline) is not None and due_ns - now_ns() <= _EARLY_NS:
+            self._left = self.player.upcoming()
+            data = encode(self._left) if self._left is not None else b""
+            now = spin_until(due_ns)
+            if self._left is not None:
+                self._port.send(data, self._left.destination.address)
+            self._step(Woke(), now)
+            self._left = None
 
     def finish(self, now: int) -> None:
         """Nothing: a replay sends what its script has and no more."""
@@ -86,8 +103,9 @@ class ReplayEnd:
         for effect in self.player.step(stimulus, now=now):
             match effect:
                 case Send(Segment() as segment):
-                    if segment != self._first:  # that one has left already
+                    if segment != self._left:
                         self._port.send(encode(segment), segment.destination.address)
+                    self._left = None  # the next one like it has not left yet
                 case Send():
                     raise Malformed("a TCP endpoint sends segments only")
                 case Concluded(ending):

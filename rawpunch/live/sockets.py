@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import socket
 import struct
 from collections.abc import Iterator
@@ -9,11 +10,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from rawpunch.errors import MachineCannot
+from rawpunch.units import SECOND
 
 _ETH_P_IP: Final = 0x0800
 _SOL_PACKET: Final = 263
 _PACKET_IGNORE_OUTGOING: Final = 23
 _PACKET_STATISTICS: Final = 6
+_SIOCGSTAMPNS: Final = 0x8907
+_TIMESPEC: Final = struct.Struct("ll")
 _OCTETS: Final = 65_536
 _TCP_INFO_OCTETS: Final = 232
 
@@ -53,6 +57,17 @@ class RawPort:
                 yield self._in.recv(_OCTETS)
             except BlockingIOError:
                 return
+
+    def stamp_ns(self) -> int | None:
+        """When the kernel got the packet that `receive` gave last; None if it did not note that.
+
+        It begins to note it with the first call of this.
+        """
+        try:
+            seconds, rest_ns = _TIMESPEC.unpack(fcntl.ioctl(self._in, _SIOCGSTAMPNS, bytes(_TIMESPEC.size)))
+        except OSError:
+            return None
+        return int(seconds) * SECOND + int(rest_ns)
 
     @property
     def lost(self) -> int:

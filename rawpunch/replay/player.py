@@ -108,12 +108,14 @@ class Player:
         seen = tuple(Seen(line.at_ns, line.number, line.packet) for line in self.seen)
         return View(f"player {self.track.side}", a, b, self.track.side, seen)
 
-    def first_segment(self) -> Segment | None:
-        """The segment that OPEN will send, so that its bytes can be made before the deadline; None if it waits for something."""
-        if self._next or not self.track.starts:
+    def upcoming(self) -> Segment | None:
+        """The segment that is sent next, so that its bytes can be made before its instant; None if it waits for an arrival."""
+        if self._concluded or self._next == len(self._to_send):
             return None
-        captured = self.track.sent[0].packet
-        return self._numbers.to_wire(captured, self.local, self.remote) if isinstance(captured, Segment) else None
+        line = self.track.lines[self._to_send[self._next]]
+        if (line.waits_for is not None and line.waits_for not in self._arrived_ns) or not isinstance(line.packet, Segment):
+            return None
+        return self._numbers.to_wire(line.packet, self.local, self.remote)
 
     def decided_ns(self) -> int | None:
         """When the packet was here that decided the opening; None without one."""
