@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rawpunch.errors import BadParameter
-from rawpunch.machine import Arrived, Ending, Listen, Open, Send
+from rawpunch.machine import Abort, Arrived, Ending, Listen, Open, Send
 from rawpunch.record.pattern import View
 from rawpunch.record.words import Pattern
 from rawpunch.replay.compare import Fate, compare
@@ -196,3 +196,28 @@ def test_impossible_speeds_are_refused(speed: float, patience_ns: int) -> None:
     """A speed that is no speed is the caller's mistake."""
     with pytest.raises(BadParameter):
         Player(script(Pattern.THREE_WAY).a, local=A, remote=B, speed=speed, patience_ns=patience_ns)
+
+
+def test_an_abort_stops_a_player() -> None:
+    """After ABORT nothing is sent, whatever comes, and no deadline is left."""
+    original = script(Pattern.SIMULTANEOUS)
+    player = Player(original.a, local=A, remote=B)
+    player.step(Open(), now=0)
+    player.step(Abort(), now=1)
+    assert player.deadline is None
+    syn = next(line.packet for line in original.a.lines if not line.sent)
+    assert not player.step(Arrived(syn), now=2)
+
+
+def test_what_comes_next_is_known_beforehand() -> None:
+    """The upcoming segment is the one that is sent, from the first on; none while something is waited for."""
+    original = script(Pattern.SIMULTANEOUS)
+    player = Player(original.a, local=A, remote=B, iss=99)
+    first = player.upcoming()
+    assert [effect.packet for effect in player.step(Open(), now=0) if isinstance(effect, Send)] == [first]
+    assert player.upcoming() is None
+    syn = next(line.packet for line in original.a.lines if not line.sent)
+    (answer,) = player.step(Arrived(syn), now=27 * MS)
+    assert isinstance(answer, Send)
+    assert answer.packet.kind == "SYN-ACK"
+    assert player.upcoming() is None
