@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +18,10 @@ import pytest
 import rawpunch
 from rawpunch.capture.columns import COLUMNS, read_table
 from rawpunch.capture.pcapng import RAW_IP, Interface, Recorded, write_pcapng
+from rawpunch.cli.app import main
 from rawpunch.units import MS, SECOND
 from rawpunch.wire import Endpoint, Flags, Mss, Segment, encode
 
-RAWPUNCH = [sys.executable, "-m", "rawpunch.cli.app"]
 START_NS = 1_700_000_000 * SECOND
 A, B, C = Endpoint("10.1.0.2", 1000), Endpoint("10.2.0.2", 2000), Endpoint("10.3.0.2", 3000)
 SYN, SYN_ACK, ACK, RST_ACK, FIN_ACK = (Flags(bits) for bits in (0x02, 0x12, 0x10, 0x14, 0x11))
@@ -32,15 +35,26 @@ CROSSING = [
 REFUSED = [(100, Segment(A, C, SYN, 7)), (101, Segment(C, A, RST_ACK, 0, 8))]
 
 
-def call(*words: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run a command; it ends with this exit code and without a traceback."""
-    done = subprocess.run([*RAWPUNCH, *map(str, words)], capture_output=True, text=True, timeout=60, check=False)
+@dataclass
+class Done:
+    """What a command left."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def call(*words: object, code: int = 0) -> Done:
+    """Run a command line in this process; it ends with this exit code and without a traceback."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        done = Done(main([*map(str, words)]), out.getvalue(), err.getvalue())
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     return done
 
 
-def document(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+def document(done: Done) -> dict[str, Any]:
     """The one JSON document on stdout."""
     found: dict[str, Any] = json.loads(done.stdout)
     return found
