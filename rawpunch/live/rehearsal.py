@@ -41,6 +41,12 @@ class Rehearsal:
         self._loop.send(b"x")
         self._loop.recv(1)
 
+    def connect(self) -> None:
+        """Connect to a port of the loopback that nobody listens at, and be refused."""
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+            sock.setblocking(False)
+            sock.connect_ex((_HERE.address, _HERE.port))
+
     def answer(self) -> None:
         """Take a SYN in and make the SYN-ACK that answers it."""
         self._encode(self._machine.copy().step(Arrived(decode(self._syn)), now=MS))

@@ -34,6 +34,8 @@ from rawpunch.wire.segment import Segment
 
 _DEAF_NS: Final = 80 * US
 """From here to a launch nothing else is done."""
+_ROOM_NS: Final = 350 * US
+"""A launch that is at least this far away leaves room to rehearse it whole."""
 _WARM_NS: Final = 200 * US
 """When to touch the network's code before a launch, so that it is in the caches."""
 _REHEARSE_NS: Final = 1 * MS
@@ -126,6 +128,8 @@ class Worker:
         self.under_way[end.order.attempt] = end
         if isinstance(end, SocketEnd):
             self.undecided[end.fileno()] = end
+        if at_ns - now_ns() > _ROOM_NS:
+            self._rehearsal.connect()
         warmed = False
         while (rest := at_ns - now_ns()) > _DEAF_NS:
             self._receive()

@@ -32,6 +32,10 @@ def main() -> None:
         error_us = (_of(attempts, "sent_X_ns", kind) - _of(attempts, "planned_X_ns", kind)) / 1000
         p50, p99 = error_us.abs().quantile([0.5, 0.99])
         print(f"launch error, {kind}: p50 {p50:.1f} us, p99 {p99:.1f} us, n = {len(error_us)}")
+        calm = attempts[~attempts.disturbed]
+        error_us = (_of(calm, "sent_X_ns", kind) - _of(calm, "planned_X_ns", kind)) / 1000
+        p50, p99 = error_us.abs().quantile([0.5, 0.99])
+        print(f"    of undisturbed attempts: p50 {p50:.1f} us, p99 {p99:.1f} us, n = {len(error_us)}")
         answer_us = _of(attempts, "syn_ack_delay_X_ns", kind) / 1000
         p50, p99 = answer_us.quantile([0.5, 0.99])
         print(f"SYN in to SYN-ACK out, {kind}: p50 {p50:.1f} us, p99 {p99:.1f} us, n = {len(answer_us)}")
