@@ -250,6 +250,9 @@ def test_a_standing_lab_stands_until_it_is_taken_down(runtime: Path) -> None:
     assert "up already" in _call("lab", "up", code=2).stderr
     assert "no host" in _call("lab", "exec", "hostC", "true", code=2).stderr
     _call("lab", "down")
+    end = time.monotonic() + 5
+    while _lab_processes() - before and time.monotonic() < end:  # the workers die of their keeper's death
+        time.sleep(0.02)
     assert _lab_processes() <= before
     assert list((runtime / "rawpunch").iterdir()) == []
 
