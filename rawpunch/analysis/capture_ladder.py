@@ -4,20 +4,21 @@
     found = rawpunch.classify(["hostA.pcap", "hostB.pcap"])
     print(ladder_of_flow(found, 0).text())
 
-A capture does not say where on the path it was taken: that is told by when its packets were seen at which vantage point.
+Where the names of vantage points do not tell their place on the path (``hostA:eth0``, ``natA:in``), the times of packets do.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Hashable, Iterator
-from statistics import mean
 from typing import TYPE_CHECKING, Any, Final
 
 from rawpunch.analysis.ladder import Ladder, ladder, shortened, without_closing
 from rawpunch.record.rows import SegmentRow
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from rawpunch.capture.classify import Classified
 
 MOST: Final = 40
@@ -42,26 +43,41 @@ def ladder_of_flow(found: Classified, attempt: int, *, most: int = MOST, closing
     """
     frame = found.packets_of(attempt)
     (told,) = found.rows(attempt, attempt + 1)
-    short = _short_names(frame["vantage"].unique().tolist())
-    frame["vantage"] = frame["vantage"].map(short)
-    records = frame.astype(object).where(frame.notna(), None).to_dict("records")
-    order = _order(records)
-    if order[0] > order[-1]:  # who comes first in the alphabet stands on the left, whoever was first to send
-        order.reverse()
-        for record in records:
-            record["from_a"] = not record["from_a"]
-    decider, mark, number = (told["decided_by"] or "").rpartition("#")
     words = dict.fromkeys(word.replace("_", " ") for word in (told["pattern"], told["outcome"]) if word)
+    vantages = [vantage.name for vantage in found.packets.vantages]
+    decider, mark, number = (told["decided_by"] or "").rpartition("#")
+    order, silent = None, vantages
+    if not (frame["direction"].notna().all() and all(":" in vantage for vantage in vantages)):
+        short = _short_names(vantages)
+        frame["vantage"] = frame["vantage"].map(short)
+        decider, silent = short.get(decider, ""), []
+        order = _lay_out(frame)
     drawing = ladder(
-        list(_rows(records, order)),
-        decided_by=f"{short[decider]}#{number}" if mark else None,
+        list(_rows(frame)),
+        decided_by=f"{decider}#{number}" if mark else None,
         order=order,
+        silent=silent,
         title=", ".join(words).capitalize(),
         subtitle=f"{told['flow']} (flow {attempt + 1} of {len(found)})",
     )
     if told["established_ns"] is not None and not closing:
         drawing = without_closing(drawing, told["established_ns"])
     return shortened(drawing, most)
+
+
+def _lay_out(frame: pd.DataFrame) -> list[str]:
+    """The vantage points from left to right, where neither names nor directions tell; directions are written into the frame.
+
+    Every device is taken to look to the right, but the last one, which looks back.
+    """
+    order = _order(frame)
+    to_right = frame["from_a"]
+    if order[0] > order[-1]:  # who comes first in the alphabet stands on the left, whoever was first to send
+        order.reverse()
+        to_right = ~to_right
+    looks_left = (frame["vantage"] == order[-1]) & ((len(order) > 1) | (frame["at"] == "b"))
+    frame["direction"] = (to_right == looks_left).map({True: "in", False: "out"})
+    return order
 
 
 def _short_names(vantages: list[str]) -> dict[str, str]:
@@ -73,33 +89,38 @@ def _short_names(vantages: list[str]) -> dict[str, str]:
     return {vantage: vantage[begin:] or vantage for vantage in vantages}
 
 
-def _order(records: list[dict[Hashable, Any]]) -> list[str]:
-    """The vantage points from A to B: the later they see A's packets and the earlier B's, the nearer to B they are."""
+def _order(frame: pd.DataFrame) -> list[str]:
+    """The vantage points from A to B: those behind others, on the way of A's packets, see these later and B's earlier."""
     first: dict[tuple[Any, ...], dict[str, int]] = {}
     hosts: dict[str, int] = {}
-    for record in records:
+    for record in _records(frame):
         vantage = record["vantage"]
         first.setdefault(tuple(record[name] for name in _IDENTITY), {}).setdefault(vantage, record["time_ns"])
         hosts[vantage] = hosts.get(vantage, 0) or _HOSTS[record["at"]]
-    delays: dict[str, list[float]] = {vantage: [] for vantage in hosts}
+    late_ns: dict[tuple[str, str], int] = dict.fromkeys(itertools.permutations(hosts, 2), 0)
     for (from_a, *_), seen in first.items():
-        for vantage, time_ns in seen.items():
-            for other_ns in seen.values():
-                delays[vantage].append(time_ns - other_ns if from_a else other_ns - time_ns)
-    return sorted(hosts, key=lambda vantage: (hosts[vantage], mean(delays[vantage])))
+        for one, other in itertools.permutations(seen, 2):
+            late_ns[one, other] += (seen[one] - seen[other]) * (1 if from_a else -1)
+    behind = {pair for pair, late in late_ns.items() if late > 0}
+    for middle, one, other in itertools.permutations(hosts, 3):  # Warshall's closure: the middle is the outermost loop
+        if (one, middle) in behind and (middle, other) in behind:
+            behind.add((one, other))
+    return sorted(hosts, key=lambda vantage: (hosts[vantage], sum((vantage, other) in behind for other in hosts)))
 
 
-def _rows(records: list[dict[Hashable, Any]], order: list[str]) -> Iterator[SegmentRow]:
-    """The packets as rows. Every device is taken to look towards B, but the last one, which looks back."""
-    for record in records:
-        right = record["vantage"] == order[-1] and (len(order) > 1 or record["at"] == "b")
+def _records(frame: pd.DataFrame) -> list[dict[Hashable, Any]]:
+    return frame.astype(object).where(frame.notna(), None).to_dict("records")
+
+
+def _rows(frame: pd.DataFrame) -> Iterator[SegmentRow]:
+    for record in _records(frame):
         icmp = record["kind"].startswith("ICMP")
         yield SegmentRow(
             attempt="flow",
             number=record["number"],
             vantage=record["vantage"],
             time_ns=record["time_ns"],
-            direction="in" if record["from_a"] == right else "out",
+            direction=record["direction"],
             source_address=record["source_address"],
             source_port=record["source_port"],
             destination_address=record["destination_address"],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from rawpunch.capture.records import File
     from rawpunch.dataset.store import Dataset
 
+_PIPE_WIDTH = 100
+"""Columns of a text that goes to no terminal."""
 _FORMATS = ("text", "svg", "mermaid")
 _ENDINGS = {".svg": "svg", ".mmd": "mermaid", ".md": "mermaid", ".txt": "text"}
 
@@ -67,7 +71,8 @@ def command(
         if flow is not None:
             raise BadParameter("--flow belongs to capture files", why=f"{what[0]} is none", todo="name the attempt of a run")
         drawing, read = _of_run(what, pattern, ends, data, closing=closing), ()
-    text: str = {"text": drawing.text, "svg": drawing.svg, "mermaid": drawing.mermaid}[chosen]()
+    width = shutil.get_terminal_size((_PIPE_WIDTH, 0)).columns if sys.stdout.isatty() else _PIPE_WIDTH
+    text = {"text": lambda: drawing.text(width), "svg": drawing.svg, "mermaid": drawing.mermaid}[chosen]()
     if file is None:
         output.data(text)
     else:

@@ -29,6 +29,7 @@ from rawpunch.rng import draw_seed
 from rawpunch.scene import Nat, Scene, UnsolicitedAnswer
 from rawpunch.study.bench import LabBench, Planned
 from rawpunch.study.experiment import Attempt
+from rawpunch.study.measure import rows_of
 from rawpunch.study.replaying import Replay
 from rawpunch.units import MS, SECOND
 from rawpunch.wire.codec import PROTO_TCP
@@ -37,7 +38,9 @@ from rawpunch.wire.endpoint import Endpoint
 ONE_WAY_NS: Final = 20 * MS
 INDEX: Final = "README.md"
 
-_TRIES: Final = 5
+_TRIES: Final = 10
+_ANSWER_NS: Final = MS
+"""An end that takes longer than this to answer a SYN was stalled."""
 _PROTOCOL_AT: Final = 23
 """Where in an Ethernet frame IPv4 names what it carries."""
 _LOOPBACK: Final = "hostA:lo"
@@ -54,18 +57,22 @@ table ip loss {
 
 _SPLIT: Final = """
 0      A > B  SYN      seq 1000000000 <mss 1460>
-+21ms  B > A  SYN      seq 3000000000 <mss 1460>
++22ms  B > A  SYN      seq 3000000000 <mss 1460>
 +20ms  A > B  SYN-ACK  seq 1000000000 ack 3000000001 <mss 1460>
-+20ms  B > A  ACK      seq 3000000001 ack 1000000001
++24ms  B > A  ACK      seq 3000000001 ack 1000000001
 """
-"""B answers a SYN with a SYN."""
+"""B answers a SYN with a SYN. Its segments leave by the clock, a little later than what they answer comes."""
 _RESET: Final = """
 0      A > B  SYN      seq 1000000000 <mss 1460>
 +0ms   B > A  SYN      seq 3000000000 <mss 1460>
 +20ms  A > B  SYN-ACK  seq 1000000000 ack 3000000001 <mss 1460>
-+21ms  B > A  RST      seq 3000000001
++24ms  B > A  RST      seq 3000000001
 """
 """B resets where its SYN-ACK is due."""
+
+
+Maker = Callable[[LabBench, Path], bool]
+"""Makes one in the lab and writes what was recorded; whether no stall of the machine disturbed it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +85,7 @@ class Reference:
     ends: str
     what: str
     """How it came about."""
-    make: Callable[[LabBench, Path], None]
+    make: Maker
 
     @property
     def file(self) -> str:
@@ -119,13 +126,15 @@ def make(reference: Reference, bench: LabBench, folder: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="rawpunch-") as scratch:
         for _ in range(_TRIES):
             recorded = Path(scratch) / "recorded.pcapng"
-            reference.make(bench, recorded)
+            undisturbed = reference.make(bench, recorded)
             found = classify(recorded).rows()
-            if [(row["pattern"], row["outcome"]) for row in found] == [(reference.pattern, reference.outcome)]:
+            told = [(row["pattern"], row["outcome"]) for row in found]
+            if undisturbed and told == [(reference.pattern, reference.outcome)]:
                 rewrite(recorded, folder / reference.file, comment=f"{reference.pattern}, {reference.ends}: {reference.what}")
                 return
-    told = "; ".join(f"{row['flow']}: {row['pattern']}, {row['outcome']}" for row in found)
-    raise LabBroken(f"{reference.name} could not be made", why=f"{told or 'nothing was recorded'} came instead")
+    came = "; ".join(f"{row['flow']}: {row['pattern']}, {row['outcome']}" for row in found)
+    why = f"it was{' not' * undisturbed} disturbed, and {came or 'nothing'} was recorded"
+    raise LabBroken(f"{reference.name} could not be made in {_TRIES} tries", why=why, todo="try again on an idle machine")
 
 
 def rewrite(source: Path, target: Path, *, comment: str, keep: Callable[[Recorded], bool] = lambda _: True) -> None:
@@ -155,51 +164,55 @@ def _scene(answer: UnsolicitedAnswer = UnsolicitedAnswer.DROP, *, open_b: bool =
     return scene.model_copy(update={"nat_b": None, "nat_a": Nat(unsolicited=answer)}) if open_b else scene
 
 
-def _attempt(scene: Scene, attempt: Attempt) -> Callable[[LabBench, Path], None]:
-    def make(bench: LabBench, path: Path) -> None:
+def _attempt(scene: Scene, attempt: Attempt) -> Maker:
+    def make(bench: LabBench, path: Path) -> bool:
         bench.use(scene)
-        bench.make([Planned("reference", "reference", {}, 0, attempt)], path)
+        recording = bench.make([Planned("reference", "reference", {}, 0, attempt)], path)
+        (row,) = rows_of(recording, driver=bench.name, capture_name="", one_way_ns=scene.one_way_ns).attempts
+        answers_ns = (row.syn_ack_delay_a_ns or 0, row.syn_ack_delay_b_ns or 0)
+        return not row.disturbed and max(answers_ns) < _ANSWER_NS
 
     return make
 
 
-def _played(scene: Scene, text: str, sides: str) -> Callable[[LabBench, Path], None]:
-    def make(bench: LabBench, path: Path) -> None:
+def _played(scene: Scene, text: str, sides: str) -> Maker:
+    def make(bench: LabBench, path: Path) -> bool:
         with tempfile.TemporaryDirectory(prefix="rawpunch-") as folder:
-            _attempt(scene, Replay(parse_text(text), sides).attempt(Path(folder)))(bench, path)
+            return _attempt(scene, Replay(parse_text(text), sides).attempt(Path(folder)))(bench, path)
 
     return make
 
 
-def _with_loss(scene: Scene, attempt: Attempt) -> Callable[[LabBench, Path], None]:
-    def make(bench: LabBench, path: Path) -> None:
+def _with_loss(scene: Scene, attempt: Attempt) -> Maker:
+    def make(bench: LabBench, path: Path) -> bool:
         bench.use(scene)
         bench.lab.run("core", ["nft", "-f", "-"], _LOSS)
         try:
-            _attempt(scene, attempt)(bench, path)
+            return _attempt(scene, attempt)(bench, path)
         finally:
             bench.lab.run("core", ["nft", "delete", "table", "ip", "loss"])
 
     return make
 
 
-def _cut(scene: Scene, attempt: Attempt, *, begins: bool) -> Callable[[LabBench, Path], None]:
+def _cut(scene: Scene, attempt: Attempt, *, begins: bool) -> Maker:
     """The part of a recording before or behind the instant at which the SYN-ACK is half way."""
 
-    def make(bench: LabBench, path: Path) -> None:
+    def make(bench: LabBench, path: Path) -> bool:
         whole = path.with_name("whole.pcapng")
-        _attempt(scene, attempt)(bench, whole)
+        undisturbed = _attempt(scene, attempt)(bench, whole)
         frame = classify(whole).packets_of(0)
         half_ns = int(frame["time_ns"][frame["kind"] == "SYN-ACK"].min()) + ONE_WAY_NS // 4
         rewrite(whole, path, comment="", keep=lambda packet: (packet.time_ns >= half_ns) == begins)
+        return undisturbed
 
     return make
 
 
-def _itself(kind: str) -> Callable[[LabBench, Path], None]:
+def _itself(kind: str) -> Maker:
     """An end of host A that calls itself, recorded on the loopback device."""
 
-    def make(bench: LabBench, path: Path) -> None:
+    def make(bench: LabBench, path: Path) -> bool:
         bench.use(_scene())
         lab = bench.lab
         own = Endpoint(lab.scene.host_address("a"), _PORT)
@@ -224,6 +237,7 @@ def _itself(kind: str) -> Callable[[LabBench, Path], None]:
                 recorder.ask({"flush": str(both), "comment": ""})
         # the loopback shows each packet twice, leaving and coming, and what the worker sends itself to keep warm
         rewrite(both, path, comment="", keep=lambda packet: packet.outgoing is True and packet.data[_PROTOCOL_AT] == PROTO_TCP)
+        return True
 
     return make
 
