@@ -8,16 +8,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from rawpunch.capture.classify import Classified, classify
-from rawpunch.capture.columns import read_capture
-from rawpunch.capture.flows import seen_of
+from rawpunch.capture.classify import classify
 from rawpunch.capture.pcapng import RAW_IP, Interface, Recorded, write_pcapng
-from rawpunch.capture.readings import PATTERNS
-from rawpunch.record.attempts import split
-from rawpunch.record.outcome import outcome_of
-from rawpunch.record.pattern import Seen, Side, tell
 from rawpunch.units import MS, SECOND
 from rawpunch.wire import Endpoint, Flags, Flow, IcmpError, Segment, encode, encode_icmp_error
+from tests.capture.agreement import agree, splits_alike
 
 ROOT = Path(__file__).parents[2]
 CAPTURES = sorted(
@@ -59,47 +54,6 @@ def write(path: Path, drawn: list[Drawn]) -> Path:
             data = encode_icmp_error(IcmpError("198.51.100.9", segment.source.address, 3, 1, told, seq), data)
         recorded.append(Recorded(time_ns, vantage, data, len(data)))
     return write_pcapng(path, [Interface(name, RAW_IP) for name in VANTAGES], recorded)
-
-
-def agree(found: Classified) -> None:
-    """Each attempt is told as the pure form tells it."""
-    rows = found.rows()
-    for attempt, row in enumerate(rows):
-        views = found.views_of(attempt)
-        told = tell(views)
-        assert row["pattern"] == told.pattern
-        assert row["outcome"] == outcome_of(told)
-        decided = None if told.decided_by is None else f"{told.decided_at}#{told.decided_by.number}"
-        assert row["decided_by"] == decided
-        assert row["established_ns"] == (told.decided_ns if row["outcome"] == "established" else None)
-        at_a, at_b = (codes[attempt] for codes in (found.told.at_a, found.told.at_b))
-        assert (None if at_a < 0 else PATTERNS[at_a]) == told.at_a
-        assert (None if at_b < 0 else PATTERNS[at_b]) == told.at_b
-        assert row["first_ns"] == min(view.seen[0].time_ns for view in views)
-
-
-def attempts_of(path: Path) -> list[tuple[str, list[int]]]:
-    """Vantage point and packet numbers of each attempt there, as the pure form splits them."""
-    frame = read_capture(path).sort_values(["time_ns", "number"], kind="stable")
-    flows: dict[tuple[str, frozenset[Endpoint]], list[tuple[Side, Seen]]] = {}
-    for vantage, seen in zip(frame["interface"].tolist(), seen_of(frame), strict=True):
-        packet = seen.packet
-        flow = packet.quoted.reverse if isinstance(packet, IcmpError) else packet.flow
-        side: Side = 0 if flow.source == flow.canonical.source else 1
-        flows.setdefault((vantage, frozenset((flow.source, flow.destination))), []).append((side, seen))
-    return sorted(
-        (vantage, [seen.number for _, seen in attempt]) for (vantage, _), flow in flows.items() for attempt in split(flow)
-    )
-
-
-def splits_alike(path: Path, found: Classified) -> None:
-    """Each attempt at each vantage point has the packets that the pure form gives it."""
-    packets, ordered = found.packets, found.ordered
-    parts = []
-    for start, end in zip(ordered.attempts.start.tolist(), ordered.attempts.end.tolist(), strict=True):
-        place = ordered.place[start:end]
-        parts.append((packets.vantages[packets.vantage[place[0]]].interface, packets.number[place].tolist()))
-    assert sorted(parts) == attempts_of(path)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=None)
