@@ -6,7 +6,8 @@
 
 The lab builds a scene from namespaces, the simulator from machines; both read the same file, use the same addresses and record
 at the same vantage points. Inside a NAT the hosts have private addresses (10.1.0.2, 10.2.0.2); without one they have public ones
-(198.18.x.2, RFC 2544). Addresses in the core are documentation prefixes (RFC 5737).
+(198.18.x.2, RFC 2544). Each has a second one beside it (.3), which to a NAT is a second inside host. Addresses in the core are
+documentation prefixes (RFC 5737).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
 from rawpunch.errors import BadParameter, Unreadable
+from rawpunch.link.link import PPM
 from rawpunch.nat import personas
 from rawpunch.nat.behavior import Behavior, UnsolicitedAnswer
 from rawpunch.nat.reading import behavior_of
@@ -72,6 +74,13 @@ class Leg(_Declared):
     """Delay towards the core."""
     down_ns: int = Field(default=10 * MS, ge=0)
     """Delay from the core."""
+    loss: float = Field(default=0.0, ge=0, le=1)
+    """Share of the packets that are lost, each way."""
+
+    @property
+    def loss_ppm(self) -> int:
+        """The same in parts per million."""
+        return round(self.loss * PPM)
 
 
 class Nat(_Declared):
@@ -139,9 +148,15 @@ class Scene(_Declared):
         return self.leg_a if side == "a" else self.leg_b
 
     def host_address(self, side: Side) -> str:
-        """The address of hostA or hostB."""
+        """The address of hostA or hostB, the one it uses unless told otherwise."""
         number = 1 if side == "a" else 2
         return f"10.{number}.0.2" if self.nat(side) else f"198.18.{number}.2"
+
+    def host_addresses(self, side: Side) -> tuple[str, str]:
+        """Both addresses of hostA or hostB, the usual one first."""
+        first = self.host_address(side)
+        prefix, last = first.rsplit(".", 1)
+        return first, f"{prefix}.{int(last) + 1}"
 
     def public_address(self, side: Side) -> str:
         """The address under which the core sees hostA or hostB; the first one where a NAT has several."""

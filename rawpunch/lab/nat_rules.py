@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from dataclasses import fields, replace
 from typing import Final
 
+from rawpunch.link.link import PPM
 from rawpunch.nat.behavior import Allocation, Behavior, Invalid, Mapping, Ports
 from rawpunch.scene import Nat, UnsolicitedAnswer
 
 TABLE: Final = "rawpunch"
 LEAK_COUNTER: Final = "private_leaks"
+LOST_COUNTER: Final = "lost"
 PRIVATE: Final = "10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16"
 
 _ANSWERS: Final = {
@@ -139,8 +141,23 @@ table ip {TABLE} {{
 """
 
 
-def core_ruleset() -> str:
-    """The nft script of the core: it counts and drops packets with a private source address, the lab's invariant."""
+def core_ruleset(loss_ppm: dict[str, int] | None = None) -> str:
+    """The nft script of the core.
+
+    It counts and drops packets with a private source address, the lab's invariant, and loses packets where a leg does.
+
+    Args:
+        loss_ppm: device of the core -> share of the packets that are lost on its leg, each way, in parts per million.
+    """
+    lossy = {device: share for device, share in (loss_ppm or {}).items() if share}
+    lines = [
+        f'    {way} "{device}" numgen random mod {PPM} < {share} counter name {LOST_COUNTER} drop'
+        for device, share in lossy.items()
+        for way in ("iifname", "oifname")
+    ]
+    # before a delay line takes the packets out of this hook
+    head = ["  chain lose {", "    type filter hook forward priority mangle - 10; policy accept;"]
+    losing = "\n".join([f"  counter {LOST_COUNTER} {{ }}", *head, *lines, "  }", ""]) if lines else ""
     return f"""table ip {TABLE} {{}}
 delete table ip {TABLE}
 table ip {TABLE} {{
@@ -149,5 +166,5 @@ table ip {TABLE} {{
     type filter hook prerouting priority raw; policy accept;
     ip saddr {{ {PRIVATE} }} counter name {LEAK_COUNTER} drop
   }}
-}}
+{losing}}}
 """

@@ -48,8 +48,8 @@ def links(scene: Scene) -> list[tuple[Device, Device]]:
 
     for side in SIDES:
         upper = side.upper()
-        inside, outside = scene.host_address(side), scene.external_addresses(side) or (EXTERNAL[side],)
-        link((f"host{upper}", "eth0", (f"{inside}/24",)), (f"nat{upper}", "in", (f"{_router(inside)}/24",)))
+        inside, outside = scene.host_addresses(side), scene.external_addresses(side) or (EXTERNAL[side],)
+        link((f"host{upper}", "eth0", tuple(f"{a}/24" for a in inside)), (f"nat{upper}", "in", (f"{_router(inside[0])}/24",)))
         link((f"nat{upper}", "out", tuple(f"{a}/24" for a in outside)), ("core", side, (f"{_router(outside[0])}/24",)))
     for number, (name, addresses) in enumerate(OBSERVERS.items(), 1):
         link(
@@ -94,7 +94,7 @@ def node_batch(scene: Scene, node: str) -> list[str]:
     if node == "core":
         for side in SIDES:
             if scene.public_address(side) != EXTERNAL[side]:
-                lines.append(f"route add {scene.public_address(side)}/32 via {EXTERNAL[side]}")
+                lines += [f"route add {address}/32 via {EXTERNAL[side]}" for address in scene.host_addresses(side)]
     return lines
 
 
@@ -144,7 +144,7 @@ def rules(scene: Scene, made: Mapping[Side, str]) -> dict[str, str]:
         scene: the world.
         made: side -> how its NAT is made.
     """
-    scripts = {"core": core_ruleset()}
+    scripts = {"core": core_ruleset({side: scene.leg(side).loss_ppm for side in SIDES})}
     for side in SIDES:
         node = f"nat{side.upper()}"
         if made[side] == RULES:

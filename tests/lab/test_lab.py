@@ -16,7 +16,8 @@ from rawpunch.capture.columns import read_capture
 from rawpunch.errors import LabBroken
 from rawpunch.lab import features
 from rawpunch.lab.lab import Lab
-from rawpunch.scene import EXTERNAL, Scene, UnsolicitedAnswer
+from rawpunch.lab.nat_rules import LOST_COUNTER, TABLE
+from rawpunch.scene import EXTERNAL, Leg, Scene, UnsolicitedAnswer
 from rawpunch.units import MS
 
 pytestmark = pytest.mark.lab
@@ -80,6 +81,31 @@ def test_the_answer_to_an_unsolicited_syn_is_the_declared_one(lab: Lab) -> None:
         lab.change(Scene.symmetric(4 * MS, answer))
         for address in EXTERNAL.values():
             assert _knock(lab, "obs1", address) == words, answer
+
+
+SYNS = """
+import socket
+from rawpunch.wire import Endpoint, Flags, Segment, encode
+out = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+for port in range(400):
+    source = Endpoint("10.1.0.3" if port % 2 else "10.1.0.2", 5000 + port)
+    out.sendto(encode(Segment(source, Endpoint("192.0.2.2", 7000), Flags.SYN, 1 << 30)), ("192.0.2.2", 0))
+"""
+
+
+def test_a_leg_loses_what_it_says_from_both_inside_hosts(lab: Lab, tmp_path: Path) -> None:
+    """Half of 400 SYNs are lost on the way, and half of the RSTs that answer the others: 300, with a standard deviation of 9."""
+    lossy = Leg(up_ns=2 * MS, down_ns=2 * MS, loss=0.5)
+    lab.change(lab.scene.model_copy(update={"leg_a": lossy}))
+    lab.record()
+    lab.run("hostA", [sys.executable, "-c", SYNS])
+    time.sleep(0.1)
+    lab.flush(tmp_path / "syns.pcapng")
+    frame = read_capture(tmp_path / "syns.pcapng")
+    syns = frame[(frame.interface == "core:a") & (frame.kind == "SYN")]
+    assert len(syns) == len(frame[(frame.interface == "natA:in") & (frame.kind == "SYN")]) == 400
+    counter = lab.run("core", ["nft", "list", "counter", "ip", TABLE, LOST_COUNTER]).split()
+    assert 240 <= int(counter[counter.index("packets") + 1]) <= 360
 
 
 def test_a_lost_device_is_named(lab: Lab) -> None:

@@ -10,7 +10,7 @@ import pytest
 from rawpunch.errors import BadParameter, Unreadable
 from rawpunch.lab import wiring
 from rawpunch.lab.nat_rules import nat_ruleset
-from rawpunch.scene import Leg, Nat, Scene, UnsolicitedAnswer
+from rawpunch.scene import SIDES, Leg, Nat, Scene, UnsolicitedAnswer
 from rawpunch.units import MS
 
 
@@ -51,6 +51,28 @@ def test_delays_add_up_to_the_declared_legs() -> None:
     assert held["a", "o1"] == 1 * MS
     assert held["o2", "b"] == 8 * MS
     assert scene.one_way_ns == (9 * MS, 6 * MS)
+
+
+def test_a_second_inside_host_is_reached_as_the_first() -> None:
+    """Its address is on the same link, its neighbours know it, and without a NAT the core routes to it."""
+    for scene in (Scene(), Scene(nat_a=None)):
+        first, second = scene.host_addresses("a")
+        assert first == scene.host_address("a") != second
+        assert f"address add {second}/24 dev eth0" in wiring.node_batch(scene, "hostA")
+        assert any(line.startswith(f"neighbour add {second} ") for line in wiring.node_batch(scene, "natA"))
+        assert any(f"{second}/32" in line for line in wiring.node_batch(scene, "core")) == (scene.nat_a is None)
+
+
+def test_a_leg_loses_its_share_each_way() -> None:
+    """Only the legs that lose packets have rules for it, before the delay line takes the packets."""
+    lossy = Scene(leg_a=Leg(loss=0.1))
+    made = dict.fromkeys(SIDES, wiring.RULES)
+    said = [line.split() for line in wiring.rules(lossy, made)["core"].splitlines() if "numgen" in line]
+    assert [(line[0], line[1], line[line.index("<") + 1]) for line in said] == [
+        ("iifname", '"a"', "100000"),
+        ("oifname", '"a"', "100000"),
+    ]
+    assert "numgen" not in wiring.rules(Scene(), made)["core"]
 
 
 @pytest.mark.parametrize("way", ["netem", "nft-queue", "iptables-queue"])
