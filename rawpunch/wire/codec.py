@@ -26,10 +26,13 @@ _IPV4: Final = struct.Struct("!BBHHHBBH4s4s")
 _IPV6: Final = struct.Struct("!IHBB16s16s")
 _TCP: Final = struct.Struct("!HHIIHHHH")
 _MIN_QUOTE: Final = 8
+_FLAGS: Final = tuple(map(Flags, range(0x200)))
+"""All combinations of control bits, made once: that takes longer than reading a header."""
 
 
 @lru_cache(maxsize=65_536)
-def _packed(address: str) -> bytes:
+def packed_address(address: str) -> bytes:
+    """The 4 or 16 octets of an address in canonical spelling."""
     return ip_address(address).packed
 
 
@@ -46,7 +49,8 @@ _cached_options = lru_cache(maxsize=1024)(decode_options)
 
 
 @lru_cache(maxsize=1024)
-def _option_bytes(options: tuple[Option, ...]) -> bytes:
+def option_bytes(options: tuple[Option, ...]) -> bytes:
+    """`encode_options`, remembering what it did."""
     return encode_options(options)
 
 
@@ -80,10 +84,10 @@ def encode(segment: Segment) -> bytes:
     """
     if segment.payload_length != len(segment.payload):
         raise Malformed("a segment whose payload was cut short cannot be sent")
-    source, destination = _packed(segment.source.address), _packed(segment.destination.address)
+    source, destination = packed_address(segment.source.address), packed_address(segment.destination.address)
     if len(source) != len(destination):
         raise Malformed(f"{segment.flow} mixes IPv4 and IPv6")
-    options = _option_bytes(segment.options) if segment.options else b""
+    options = option_bytes(segment.options) if segment.options else b""
     flags = int(segment.flags)
     offset_and_flags = (5 + len(options) // 4) << 12 | flags & 0x1FF
     head = _TCP.pack(
@@ -108,7 +112,7 @@ def encode_icmp_error(error: IcmpError, quoted: bytes) -> bytes:
         error: who tells whom what.
         quoted: the IP packet that caused it; its first 28 (IPv4) or 1,232 (IPv6) octets are quoted.
     """
-    source, destination = _packed(error.source), _packed(error.destination)
+    source, destination = packed_address(error.source), packed_address(error.destination)
     ipv4 = len(source) == 4
     body = struct.pack("!BBHI", error.type, error.code, 0, 0) + quoted[: 28 if ipv4 else 1232]
     checksum = internet_checksum(body) if ipv4 else _transport_checksum(source, destination, PROTO_ICMPV6, body)
@@ -157,7 +161,7 @@ def _decode_tcp(data: bytes, at: int, total: int, ttl: int, source: bytes, desti
     return Segment(
         _endpoint(source, sport),
         _endpoint(destination, dport),
-        Flags(offset_and_flags & 0x1FF),
+        _FLAGS[offset_and_flags & 0x1FF],
         seq,
         ack,
         window,
