@@ -27,6 +27,7 @@ EXAMPLES = (
     "rawpunch replay crossing.txt --nat-a full-cone --nat-b symmetric-sequential",
     "rawpunch replay crossing.txt --on sim --offset 30ms --answer rst --speed 0.5",
     "rawpunch replay capture.pcap --flow 1 --side a --target 127.0.0.1:8080",
+    "rawpunch replay capture.pcap --flow 1 --side a --target 192.168.7.9:8080 --policy consented.toml",
 )
 
 _SIDES = {"a": "a", "b": "b", "both": "ab"}
@@ -47,7 +48,16 @@ def command(
     answer: Annotated[str, typer.Option(help="What the NATs answer to an unsolicited SYN: drop, rst, icmp, stack.")] = "drop",
     nat_a: NatOption = "",
     nat_b: NatOption = "",
-    target: Annotated[str, typer.Option(metavar="ADDRESS:PORT", help="Play one side against this, from here, without lab.")] = "",
+    target: Annotated[
+        str, typer.Option("--target", "--to", metavar="ADDRESS:PORT", help="Play one side against this, from here, without lab.")
+    ] = "",
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            help="Who consented to be a target (TOML; ~/.config/rawpunch/policy.toml if there is one): "
+            "[[target]] with address, ports, consent, expires, packets_per_s, observer. `rawpunch observe` has to run there."
+        ),
+    ] = None,
     on: Annotated[str, typer.Option(help="Where: lab (kernel hosts and NATs) or sim (virtual time, no privileges).")] = "lab",
     repeat: Annotated[int, typer.Option(min=1, max=1000, help="How often.")] = 1,
     check: Annotated[bool, typer.Option("--check", help="Exit with 1 unless pattern and outcome are as captured.")] = False,
@@ -73,7 +83,7 @@ def command(
     drawn = draw_seed() if seed is None else seed
     run: Path | None = None
     if target:
-        compared, causes = _against(replay, target, drawn)
+        compared, causes = _against(replay, target, drawn, policy)
     else:
         from rawpunch.study.replaying import play_and_keep
 
@@ -130,7 +140,7 @@ def _scene(path: Path | None, one_way: str, answer: str) -> Scene:
     return Scene.symmetric(parse_duration_ns(one_way), UnsolicitedAnswer(answer))
 
 
-def _against(replay: Replay, target: str, seed: int) -> tuple[list[Comparison], list[str]]:
+def _against(replay: Replay, target: str, seed: int, policy: Path | None) -> tuple[list[Comparison], list[str]]:
     """One side, from here, against a live target."""
     from rawpunch.live.replay_alone import check_target, play_alone
     from rawpunch.replay.compare import compare
@@ -139,13 +149,14 @@ def _against(replay: Replay, target: str, seed: int) -> tuple[list[Comparison], 
     from rawpunch.wire.endpoint import Endpoint
 
     endpoint = Endpoint.parse(target)
-    check_target(endpoint)
+    check_target(endpoint, policy)
     parts = replay.parts()
     if len(parts) != 1:
         raise BadParameter("a target takes the place of one side", todo="say which side to play: --side a, or --side b")
     ((side, part),) = parts.items()
     dice = stream(seed, "replay")
-    player, cause = play_alone(part, endpoint, local_port=dice.randrange(20_000, 60_000), iss=dice.randrange(1 << 28, 1 << 32))
+    local_port, iss = dice.randrange(20_000, 60_000), dice.randrange(1 << 28, 1 << 32)
+    player, cause = play_alone(part, endpoint, local_port=local_port, iss=iss, policy=policy)
     seen = script_of("replay", [player.view()])
     return [compare(replay.script, seen, speed=replay.speed, sides=side)], [cause] if cause else []
 

@@ -1,19 +1,22 @@
 """One side of a flow played from this network namespace against a live target, without a lab round it.
 
-The safety policy is kept here: what is replayed goes to the loopback, or to addresses that no real host has (the lab's: RFC 5737
-and RFC 2544), and nowhere else.
+What is replayed goes to the loopback, to addresses that no real host has, or, by the safety policy, to those who consented.
 """
 
 from __future__ import annotations
 
 import select
 import socket
-from ipaddress import ip_address, ip_network
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
 from typing import Final
 
 from rawpunch.clock import SPIN_NS, be_punctual, now_ns, spin_until
 from rawpunch.errors import BadParameter, MachineCannot, Malformed, PolicyRefused
 from rawpunch.live.end import Order
+from rawpunch.live.policy import CappedPort, Entry, check_consent, check_rate, default_path, entry_for, is_free, read_policy
 from rawpunch.live.replay_end import ReplayEnd
 from rawpunch.live.sockets import RawPort
 from rawpunch.replay.part import Part
@@ -23,30 +26,41 @@ from rawpunch.wire.codec import decode
 from rawpunch.wire.endpoint import Endpoint
 from rawpunch.wire.segment import Segment
 
-_ALLOWED: Final = tuple(
-    ip_network(prefix) for prefix in ("127.0.0.0/8", "192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "198.18.0.0/15")
-)
 _LEAD_NS: Final = 5 * MS
 
 
-def check_target(target: Endpoint) -> None:
-    """Refuse a target that is neither the loopback nor the lab.
+def check_target(target: Endpoint, policy: Path | None = None) -> Entry | None:
+    """Refuse a target that is neither the loopback nor the lab, unless the policy file has an entry for it.
+
+    Args:
+        target: whom to play against.
+        policy: the policy file; None for the one at its usual place, if there is one.
+
+    Returns:
+        The entry that allows it; None where none is needed.
 
     Raises:
         PolicyRefused: it may be somebody else's host.
-        BadParameter: it is an IPv6 address; raw sockets here speak IPv4.
+        BadParameter: it is an IPv6 address; raw sockets here speak IPv4. Or it has no port.
+        Unreadable: the policy file is none.
     """
     if target.is_ipv6:
         raise BadParameter(f"{target} is an IPv6 endpoint", why="replays go out over IPv4", todo="give an IPv4 address")
-    if not any(ip_address(target.address) in network for network in _ALLOWED):
+    if not target.port:
+        raise BadParameter(f"{target} names no port", todo="give ADDRESS:PORT with a port in 1..65535")
+    if is_free(target):
+        return None
+    path = policy or default_path()
+    if policy is None and not path.exists():
         raise PolicyRefused(
             f"{target} is neither the loopback nor in the lab",
-            why="a real target needs an entry in the safety policy's file, and this version knows no such file",
-            todo="replay in the lab (without --target), or against 127.0.0.1",
+            why=f"a real target needs its owner's consent, by an entry in the safety policy's file, and there is no {path}",
+            todo="replay in the lab (without --target), or against 127.0.0.1; or see `rawpunch replay --help` on --policy",
         )
+    return entry_for(target, read_policy(path), at=datetime.now(UTC))
 
 
-def play_alone(part: Part, target: Endpoint, *, local_port: int, iss: int) -> tuple[Player, str]:
+def play_alone(part: Part, target: Endpoint, *, local_port: int, iss: int, policy: Path | None = None) -> tuple[Player, str]:
     """Play one side against a target and wait until it is through.
 
     Args:
@@ -54,18 +68,24 @@ def play_alone(part: Part, target: Endpoint, *, local_port: int, iss: int) -> tu
         target: whom to play it against.
         local_port: a port of this host that is free.
         iss: the side's first initial sequence number.
+        policy: the policy file; None for the one at its usual place.
 
     Returns:
         The player, with all that it sent and got, and why it gave up ("" if it did not).
 
     Raises:
-        PolicyRefused: the target is not allowed.
+        PolicyRefused: the target is not allowed, does not cooperate, or would get more packets than allowed.
         MachineCannot: no right to open raw sockets, or no route to the target.
         UsageError: the local port is in use.
     """
-    check_target(target)
+    entry = check_target(target, policy)
+    port_for: Callable[[], RawPort] = RawPort
+    if entry is not None:
+        check_rate(entry, part)
+        check_consent(entry)
+        port_for = partial(CappedPort, target, entry.packets_per_s)
     be_punctual()
-    port = RawPort()
+    port = port_for()
     try:
         start_ns = now_ns() + _LEAD_NS
         order = Order(
