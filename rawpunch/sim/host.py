@@ -108,7 +108,10 @@ class Host:
     """
 
     def __init__(self, emit: Emit, servers: Callable[[Endpoint, Endpoint], End | None] = lambda *_: None) -> None:
-        self._emit = emit
+        self.emit = emit
+        """Puts a packet on its link."""
+        self.tap: Callable[[Packet, int], bool] = lambda *_: False
+        """Gets each packet that comes, and when; what it says yes to is for nobody else."""
         self._servers = servers
         self._ends: dict[tuple[Endpoint, Endpoint | None], End] = {}
 
@@ -130,6 +133,8 @@ class Host:
 
     def arrived(self, packet: Packet, now: int) -> End | None:
         """Take a packet, and say whose it was."""
+        if self.tap(packet, now):
+            return None
         local, remote = _ends_of(packet)
         end = self._ends.get((local, remote)) or self._ends.get((local, None))
         if end is None and isinstance(packet, Segment):
@@ -137,7 +142,7 @@ class Host:
                 end = self._servers(local, remote)
             if end is None:
                 if not packet.rst:
-                    self._emit(_reset(packet))
+                    self.emit(_reset(packet))
                 return None
             self.add(end)
             self.step(end, Listen(), now)
@@ -173,7 +178,7 @@ class Host:
                 packet = effect.packet
                 if first and end.first_ttl != DEFAULT_TTL and isinstance(packet, Segment) and packet.syn:
                     packet = replace(packet, ttl=end.first_ttl)
-                self._emit(packet)
+                self.emit(packet)
             elif isinstance(effect, Changed):
                 end.transitions.append((now, effect))
             elif isinstance(effect, Concluded):

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 from rawpunch.errors import UnknownName
-from rawpunch.link.link import Link, Path
-from rawpunch.machine import Arrived, Changed, Refused, Send, Stimulus, Woke
+from rawpunch.link.link import PPM, Link, Path
+from rawpunch.machine import Arrived, Changed, Effect, Machine, Refused, Send, Stimulus, Woke
 from rawpunch.nat.box import INSIDE, OUTSIDE, NatBox
 from rawpunch.replay.player import Player
 from rawpunch.rng import stream
@@ -84,7 +84,7 @@ class World:
 
     def _seat(self, side: Side) -> _Seat:
         nat, upper = self.scene.nat(side), side.upper()
-        addresses = self.scene.external_addresses(side) or (self.scene.host_address(side),)
+        addresses = self.scene.external_addresses(side) or self.scene.host_addresses(side)
         self._routes.update(dict.fromkeys(addresses, side))
         box = None
         if nat is not None:
@@ -130,6 +130,10 @@ class World:
     def nat(self, side: Side) -> NatBox | None:
         """The NAT of a side."""
         return self._seats[side].box
+
+    def seat(self, side: Side, middle: Machine[Stimulus, Effect]) -> None:
+        """Put something else in the NAT's place: a machine with the NAT's two ports."""
+        self._seats[side].middle = middle
 
     def end(
         self,
@@ -234,7 +238,7 @@ class World:
         self._at_nat(seat, packet, INSIDE)
 
     def _at_nat(self, seat: _Seat, packet: Packet, port: str) -> None:
-        if seat.box is not None:
+        if seat.middle is not None:
             self._step_nat(seat, Arrived(packet, port))
             return
         router = seat.at_inside if port == INSIDE else seat.at_outside
@@ -243,15 +247,15 @@ class World:
             self._from_nat(seat, passed, OUTSIDE if port == INSIDE else INSIDE)
 
     def _step_nat(self, seat: _Seat, stimulus: Arrived | Woke) -> None:
-        box = seat.box
-        if box is None:
+        middle = seat.middle
+        if middle is None:
             return
-        for effect in box.step(stimulus, now=self.now):
+        for effect in middle.step(stimulus, now=self.now):
             if isinstance(effect, Send):
                 self._from_nat(seat, effect.packet, effect.port)
             elif self._record and isinstance(effect, Changed | Refused):
                 self.happenings.append(Happening(self.now, seat.node, effect))
-        deadline = box.deadline
+        deadline = middle.deadline
         if deadline is not None and (seat.alarm is None or deadline < seat.alarm):
             seat.alarm = deadline
             self.at(max(deadline, self.now), self._ring_nat, seat)
@@ -312,7 +316,12 @@ class World:
             legs = {"a": self.scene.leg_a, "b": self.scene.leg_b}
             up_ns = legs[source].up_ns if source in legs else 0
             down_ns = legs[device].down_ns if device in legs else 0
-            link = self._links[source, device] = Link(path=Path(delay_ns=up_ns + down_ns))
+            kept_ppm = PPM
+            for leg in (legs[end] for end in (source, device) if end in legs):
+                kept_ppm = kept_ppm * (PPM - leg.loss_ppm) // PPM
+            path = Path(delay_ns=up_ns + down_ns, loss_ppm=PPM - kept_ppm)
+            dice = stream(self._seed, "link", source, device) if path.uncertain else None
+            link = self._links[source, device] = Link(path=path, dice=dice)
         return link
 
     def _deliver(self, device: str, packet: Packet) -> None:
@@ -350,13 +359,15 @@ class World:
 class _Seat:
     """A host, its NAT, and the names of their devices."""
 
-    __slots__ = ("alarm", "at_core", "at_host", "at_inside", "at_outside", "box", "host", "node")
+    __slots__ = ("alarm", "at_core", "at_host", "at_inside", "at_outside", "box", "host", "middle", "node")
 
     def __init__(
         self, host: Host, box: NatBox | None, node: str, at_host: str, at_inside: str, at_outside: str, at_core: str
     ) -> None:
         self.host = host
         self.box = box
+        self.middle: Machine[Stimulus, Effect] | None = box
+        """What stands between host and core; None for a plain router."""
         self.node = node
         self.at_host, self.at_inside, self.at_outside, self.at_core = at_host, at_inside, at_outside, at_core
         self.alarm: int | None = None
