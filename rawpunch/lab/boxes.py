@@ -1,7 +1,7 @@
 """A NAT in user space: the NAT machine between two devices of a namespace, whose kernel keeps out of it.
 
-Packets come in through packet sockets on both devices, the machine decides, and what it sends leaves as whole frames with all
-checksums made anew. Options keep their order; IP identification and type of service are not carried over.
+Packets come in at both devices, the machine decides on each of them, and what it passes leaves as it came but for what the
+machine changed: identification, type of service and the order of options are as they were.
 """
 
 from __future__ import annotations
@@ -9,25 +9,80 @@ from __future__ import annotations
 import gc
 import random
 import select
-import socket
 from collections import Counter
 from typing import Any, Final
 
 from rawpunch.channel import Channel
 from rawpunch.clock import be_punctual, now_ns
 from rawpunch.errors import Malformed, RawpunchError
+from rawpunch.lab.box_port import BoxPort
 from rawpunch.machine import Arrived, Effect, Refused, Send, Woke
 from rawpunch.nat.box import INSIDE, OUTSIDE, NatBox
 from rawpunch.nat.reading import behavior_of
 from rawpunch.wire.codec import decode, encode, encode_icmp_error
+from rawpunch.wire.rewriting import rewrite
 from rawpunch.wire.segment import Flags, IcmpError, Packet, Segment
 
-_ETH_P_IP: Final = 0x0800
-_SOL_PACKET: Final = 263
-_PACKET_IGNORE_OUTGOING: Final = 23
-_FRAME: Final = 14
-_OCTETS: Final = 65_536
+STRANGE: Final = "neither TCP nor an ICMP error about it"
+OVERRUN: Final = "came while the box was behind"
+"""Reasons of the box's own, beside those of the machine."""
+
+_IPV4: Final = 4
 _IDLE_S: Final = 1.0
+_DEVICES: Final = {INSIDE: "in", OUTSIDE: "out"}
+
+
+class Translator:
+    """Packets in, packets out: the machine between their octets. It knows no sockets.
+
+    Args:
+        machine: the NAT.
+    """
+
+    def __init__(self, machine: NatBox) -> None:
+        self.machine = machine
+        self.refused: Counter[str] = Counter()
+
+    def take(self, data: bytes, port: str, now: int) -> list[tuple[str, bytes]]:
+        """What leaves where because of a packet that came in at a port: (port, packet)."""
+        packet = self._packet_in(data)
+        if packet is None:
+            self.refused[STRANGE] += 1
+            return []
+        return self._told(self.machine.step(Arrived(packet, port), now=now), data, packet)
+
+    def _packet_in(self, data: bytes) -> Packet | None:
+        if not data or data[0] >> 4 != _IPV4:
+            return None
+        try:
+            return decode(data, options=self.machine.reads_options)
+        except Malformed:
+            return None
+
+    def wake(self, now: int) -> list[tuple[str, bytes]]:
+        """What leaves where because of the machine's timers."""
+        return self._told(self.machine.step(Woke(), now=now))
+
+    def _told(self, effects: list[Effect], data: bytes = b"", came: Packet | None = None) -> list[tuple[str, bytes]]:
+        leaving = []
+        for effect in effects:
+            if isinstance(effect, Send):
+                packet = effect.packet
+                if isinstance(packet, IcmpError):
+                    octets = encode_icmp_error(packet, _quoted(packet))
+                elif isinstance(came, Segment):
+                    octets = rewrite(data, came, packet)
+                else:
+                    octets = encode(packet)
+                leaving.append((effect.port, octets))
+            elif isinstance(effect, Refused):
+                self.refused[str(effect.reason)] += 1
+        return leaving
+
+
+def _quoted(error: IcmpError) -> bytes:
+    """The quoted packet as far as an ICMP error tells of it: addresses, ports, sequence number."""
+    return encode(Segment(error.quoted.source, error.quoted.destination, Flags.SYN, error.quoted_seq))
 
 
 class Box:
@@ -36,59 +91,32 @@ class Box:
     Args:
         machine: the NAT.
         headers: port -> the Ethernet header of frames that leave there.
+
+    Raises:
+        MachineCannot: no right to open packet sockets.
     """
 
     def __init__(self, machine: NatBox, headers: dict[str, bytes]) -> None:
-        self.machine = machine
-        self.refused: Counter[str] = Counter()
-        self._headers = headers
-        self._sockets = {INSIDE: _socket("in"), OUTSIDE: _socket("out")}
-        self.ports = {sock.fileno(): port for port, sock in self._sockets.items()}
+        self.translator = Translator(machine)
+        self._ports = {port: BoxPort(device, headers[port]) for port, device in _DEVICES.items()}
+        self.ports = {port.fileno(): name for name, port in self._ports.items()}
 
     def receive(self, port: str) -> None:
         """Take in everything that waits at a port."""
-        sock = self._sockets[port]
-        while True:
-            try:
-                frame = sock.recv(_OCTETS)
-            except BlockingIOError:
-                return
-            try:
-                packet = decode(frame[_FRAME:])
-            except Malformed:
-                self.refused["neither TCP nor an ICMP error about it"] += 1
-                continue
-            self._carry_out(self.machine.step(Arrived(packet, port), now=now_ns()))
+        take, ports = self.translator.take, self._ports
+        for data in ports[port].receive():
+            for leaving, octets in take(data, port, now_ns()):
+                ports[leaving].send(octets)
 
     def wake(self) -> None:
         """Let the machine look at its timers."""
-        self._carry_out(self.machine.step(Woke(), now=now_ns()))
+        for leaving, octets in self.translator.wake(now_ns()):
+            self._ports[leaving].send(octets)
 
-    def _carry_out(self, effects: list[Effect]) -> None:
-        for effect in effects:
-            match effect:
-                case Send(packet, port):
-                    self._sockets[port].send(self._headers[port] + _octets(packet))
-                case Refused(_, reason):
-                    self.refused[str(reason)] += 1
-
-
-def _socket(device: str) -> socket.socket:
-    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
-    sock.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
-    sock.bind((device, _ETH_P_IP))
-    return sock
-
-
-def _octets(packet: Packet) -> bytes:
-    if isinstance(packet, Segment):
-        return encode(packet)
-    return encode_icmp_error(packet, _quoted(packet))
-
-
-def _quoted(error: IcmpError) -> bytes:
-    """The quoted packet as far as an ICMP error tells of it: addresses, ports, sequence number."""
-    return encode(Segment(error.quoted.source, error.quoted.destination, Flags.SYN, error.quoted_seq))
+    def refused(self) -> dict[str, int]:
+        """Packets that did not pass since the beginning, by reason."""
+        lost = sum(port.lost for port in self._ports.values())
+        return dict(self.translator.refused) | ({OVERRUN: lost} if lost else {})
 
 
 def serve(
@@ -113,9 +141,10 @@ def serve(
 
     box = Box(box_for(behavior), frames)
     gc.freeze()
+    gc.disable()  # sessions by the ten thousand, none of them in a cycle, would stall it for tens of ms
     channel.send({"ready": True})
     while True:
-        deadline = box.machine.deadline
+        deadline = box.translator.machine.deadline
         rest = _IDLE_S if deadline is None else max(min((deadline - now_ns()) / 1e9, _IDLE_S), 0)
         readable = select.select([channel.fileno(), *box.ports], [], [], rest)[0]
         for descriptor in readable:
@@ -127,7 +156,7 @@ def serve(
             except RawpunchError:
                 return
             if "behavior" in message:
-                box.machine = box_for(message["behavior"])
-            channel.send({"refused": dict(box.refused)})
+                box.translator.machine = box_for(message["behavior"])
+            channel.send({"refused": box.refused()})
         if deadline is not None and deadline <= now_ns():
             box.wake()

@@ -59,6 +59,7 @@ class NatBox:
         self._dice = dice
         self._rows = rows_for(behavior)
         self._both_refresh = behavior.refreshed_by is Refresh.BOTH
+        self._lives_ns = {state: behavior.timers.of(state) for state in State}
         self._going_out: dict[tuple[Endpoint, Endpoint], Session] = {}
         """Inside endpoint, remote endpoint -> session, oldest first."""
         self._coming_in: dict[tuple[Endpoint, Endpoint], Session] = {}
@@ -91,6 +92,11 @@ class NatBox:
         if isinstance(stimulus, Woke):
             return self._wake(now)
         raise BadParameter(f"a NAT takes no {type(stimulus).__name__}", why="that is for an endpoint")
+
+    @property
+    def reads_options(self) -> bool:
+        """Whether it looks at TCP options, and changes them; to another NAT a segment may come without its own."""
+        return self.behavior.rewrites_sequence
 
     @property
     def sessions(self) -> tuple[Session, ...]:
@@ -163,7 +169,7 @@ class NatBox:
             if row.to is not None and row.to is not session.state:
                 self._enter(session, row.to, row.id, segment.kind, now, effects)
             elif row.verdict is Verdict.ACCEPT and (self._both_refresh or course == session.course_inside):
-                session.expires_at = now + self.behavior.timers.of(session.state)
+                session.expires_at = now + self._lives_ns[session.state]
             return session
         if row.verdict is Verdict.RESTART:
             return self._restart(session, segment, course, now, effects)
@@ -259,7 +265,8 @@ class NatBox:
         self._coming_in[remote, binding.external] = session
         session.note(segment, Course.ORIGINAL)
         self._enter(session, state, rule, segment.kind, now, effects)
-        self._held.pop((binding.external, remote), None)  # RFC 5382, REQ-4: drop it silently
+        if self._held:
+            self._held.pop((binding.external, remote), None)  # RFC 5382, REQ-4: drop it silently
         return session
 
     def _restart(self, session: Session, segment: Segment, course: int, now: int, effects: list[Effect]) -> Session | None:
@@ -279,7 +286,7 @@ class NatBox:
         effects.append(Changed(session.state.value, state.value, rule, cause, session.flow))
         session.state = state
         session.simultaneous = session.simultaneous or state is State.SYN_SENT2
-        session.expires_at = now + self.behavior.timers.of(state)
+        session.expires_at = now + self._lives_ns[state]
         if not session.queued_at or session.expires_at < session.queued_at:
             self._queue(session.expires_at, session)
             session.queued_at = session.expires_at

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import sys
 import time
 from collections.abc import Iterator
@@ -120,6 +121,27 @@ def test_a_box_becomes_another_nat(tmp_path: Path) -> None:
         assert second == first + 1
         lab.change(_scene("port-restricted"))
         assert _mapped(lab, tmp_path, [(6100, OBS1), (6100, OBS2)]) == [6100, 6100]
+
+
+BURST = 6_000
+
+
+def test_a_box_that_is_behind_loses_nothing() -> None:
+    """Thousands of SYNs within some hundredths of a second, more than a socket's buffer holds, wait in its ring."""
+    flows = f"((1024 + number, {OBS1}) for number in range({BURST}))"
+    with Lab(_scene("linux-masquerade"), nats={"a": "box"}) as lab:
+        lab.run("obs1", ["nft", "-f", "-"], "table ip q { chain p { type filter hook prerouting priority raw; policy drop; }; }")
+        lab.run("hostA", [sys.executable, "-c", SYNS.format(flows=flows)])
+        deadline = time.monotonic() + 20
+        while (left := _left(lab)) < BURST and not lab.refusals("a") and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert (left, lab.refusals("a")) == (BURST, {})
+
+
+def _left(lab: Lab) -> int:
+    """Packets that left natA, as the kernel counts them."""
+    (told,) = json.loads(lab.run("natA", ["ip", "-s", "-j", "link", "show", "dev", "out"]))
+    return int(told["stats64"]["tx"]["packets"])
 
 
 def test_any_program_can_be_the_nat(tmp_path: Path) -> None:

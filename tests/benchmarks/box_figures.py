@@ -1,0 +1,145 @@
+"""Figures of a NAT in user space: packets it passes without loss, and the time that it adds. Run it on a quiet machine.
+
+    ./dev run python tests/benchmarks/box_figures.py [rootless|root] [PERSONA ...]
+
+Ready frames leave hostA at a steady rate for an observer, whose kernel drops them. What came to the box, left it and reached the
+observer is counted by the kernel at the devices; the added latency is the time between the capture time stamps of a packet at the
+box's two devices.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from rawpunch.capture.columns import read_capture
+from rawpunch.lab.lab import Lab
+from rawpunch.scene import OBSERVERS, Nat, Scene
+from rawpunch.units import MS
+
+RATE: Final = 20_000
+"""Packets/s that are to pass without loss."""
+SECONDS: Final = 4
+CALM: Final = 1_000
+"""Packets/s at which the added latency is measured."""
+ESTABLISHED: Final = 64
+"""Connections that established traffic is spread over."""
+PERSONAS: Final = ("linux-masquerade", "rfc5382-model", "sequence-rewriter")
+
+SEND: Final = """
+import json, socket, sys, time
+from rawpunch.wire import Endpoint, Flags, Segment, encode
+from rawpunch.wire.options import Mss, Nop, SackPermitted, Timestamps, WindowScale
+
+kind, header, remote, rate, count, first = sys.argv[1], bytes.fromhex(sys.argv[2]), sys.argv[3], *map(int, sys.argv[4:])
+ports = range(1024, 64_024)
+
+def segment(number):
+    if kind == "new":
+        options = (Mss(1460), SackPermitted(), Timestamps(number, 0), Nop(), WindowScale(7))
+        there = Endpoint(remote, 7000 + number // len(ports))
+        return Segment(Endpoint("10.1.0.2", ports[number % len(ports)]), there, Flags.SYN, 1_000_000 + number, options=options)
+    if kind == "traffic":
+        mine = Endpoint("10.1.0.2", 1024 + number % %d)
+        stamps = (Nop(), Nop(), Timestamps(number, number))
+        return Segment(mine, Endpoint(remote, 6000), Flags.ACK, 1_000_000 + number, 5, options=stamps, payload=bytes(100))
+    raise SystemExit(kind)
+
+frames = [header + encode(segment(number)) for number in range(first, first + count)]
+out = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+out.bind(("eth0", 0x0800))
+start = time.perf_counter()
+sent = 0
+while sent < count:
+    due = min(count, int((time.perf_counter() - start) * rate) + 1)
+    while sent < due:
+        out.send(frames[sent])
+        sent += 1
+    time.sleep(0.0002)
+print(json.dumps({"rate": count / (time.perf_counter() - start)}))
+""".replace("%d", str(ESTABLISHED))
+
+COUNTED: Final = (("natA", "in", "rx"), ("natA", "out", "tx"), ("obs1", "eth0", "rx"))
+
+
+def _counts(lab: Lab) -> list[int]:
+    """Packets that came to the box, left it, and reached the observer, as the kernel counts them."""
+    found = []
+    for node, device, way in COUNTED:
+        (told,) = json.loads(lab.run(node, ["ip", "-s", "-j", "link", "show", "dev", device]))
+        found.append(int(told["stats64"][way]["packets"]))
+    return found
+
+
+def _send(lab: Lab, kind: str, rate: int, count: int, first: int) -> float:
+    """Have hostA send; returns the rate that it reached, in packets/s."""
+    header = "0200000000010200000000020800"
+    (link,) = json.loads(lab.run("hostA", ["ip", "-j", "link", "show", "dev", "eth0"]))
+    (router,) = json.loads(lab.run("natA", ["ip", "-j", "link", "show", "dev", "in"]))
+    header = f"{router['address']}{link['address']}0800".replace(":", "")
+    words = [kind, header, OBSERVERS["obs1"][0], str(rate), str(count), str(first)]
+    told = json.loads(lab.run("hostA", [sys.executable, "-c", SEND, *words]))
+    time.sleep(1.0)  # whatever is still on its way
+    return float(told["rate"])
+
+
+def passed(lab: Lab, kind: str, rate: int, first: int) -> int:
+    """Send at a rate, and print what was lost where."""
+    before, refused = _counts(lab), sum(lab.refusals("a").values())
+    reached = _send(lab, kind, rate, rate * SECONDS, first)
+    came, left, arrived = (now - then for now, then in zip(_counts(lab), before, strict=True))
+    refused = sum(lab.refusals("a").values()) - refused
+    print(
+        f"{kind} at {reached:.0f} packets/s for {SECONDS} s: {came} came to the box, {left} left it, "
+        f"lost in it {came - left} ({refused} refused with a reason); {arrived} reached the observer"
+    )
+    return came - left
+
+
+def latency(lab: Lab, kind: str, rate: int, first: int) -> float:
+    """Send slowly, and print the time between the box's devices; returns its median in us."""
+    lab.flush(None)
+    _send(lab, kind, rate, rate * SECONDS, first)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "part.pcapng"
+        lab.flush(path)
+        frame: pd.DataFrame = read_capture(path)
+    came = frame[(frame.interface == "natA:in") & (frame.direction == "in")].sort_values("number")
+    left = frame[(frame.interface == "natA:out") & (frame.direction == "out")].sort_values("number")
+    # a box passes packets in their order
+    assert len(came) == len(left) == rate * SECONDS, (len(came), len(left))
+    added_us = (left.time_ns.to_numpy() - came.time_ns.to_numpy()) / 1000
+    p50, p99 = np.percentile(added_us, [50, 99])
+    print(f"{kind} at {rate} packets/s: added latency p50 {p50:.0f} us, p99 {p99:.0f} us, n = {len(added_us)}")
+    return float(p50)
+
+
+def main() -> None:
+    """All figures; the exit code says whether they reach the bar."""
+    words = sys.argv[1:]
+    personas = [word for word in words if word not in {"root", "rootless"}] or PERSONAS
+    missed = []
+    for persona in personas:
+        scene = Scene.between(Nat(persona=persona), None, 2 * MS)
+        with Lab(scene, rootless="root" not in words, nats={"a": "box"}) as lab:
+            lab.run(
+                "obs1", ["nft", "-f", "-"], "table ip q { chain p { type filter hook prerouting priority raw; policy drop; }; }"
+            )
+            print(f"\n{persona}, {'rootless' if lab.rootless else 'root'}")
+            lost = passed(lab, "new", RATE, 0) + passed(lab, "traffic", RATE, 0)
+            lab.record()
+            slow = max(latency(lab, "new", CALM, RATE * SECONDS), latency(lab, "traffic", CALM, 0))
+            missed += [persona] * (lost > 0 or slow > 150)
+    print(f"\nbar: {RATE} packets/s without loss, p50 <= 150 us: {'missed by ' + ', '.join(missed) if missed else 'reached'}")
+    raise SystemExit(bool(missed))
+
+
+if __name__ == "__main__":
+    main()
