@@ -2,7 +2,8 @@
 
 A listening socket whose filter accepts no packet: the kernel finds a socket for the port, so it sends no RST; the filter lets
 nothing through, so it answers no SYN. It needs no privilege, reserves the port against everybody else, and ends with the
-process (kill -9 included). It mutes exactly the flows of one local endpoint, which are ours because the port is.
+process (kill -9 included). It mutes exactly the flows of one local endpoint, which are ours because the port is; connected
+sockets on the port go on undisturbed, as the kernel finds them first.
 """
 
 from __future__ import annotations
@@ -16,29 +17,54 @@ from rawpunch.errors import UsageError
 from rawpunch.wire.endpoint import Endpoint
 
 _SO_ATTACH_FILTER: Final = 26
+_SO_DETACH_FILTER: Final = 27
 _ACCEPT_NOTHING: Final = struct.pack("HBBI", 0x06, 0, 0, 0)  # BPF_RET | BPF_K, 0 octets
+
+
+def deafen(sock: socket.socket) -> None:
+    """Have a socket take in no packet at all: each is dropped before it is looked at, and answered by nothing.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    program = ctypes.create_string_buffer(_ACCEPT_NOTHING)
+    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HxxxxxxP", 1, ctypes.addressof(program)))
+
+
+def undeafen(sock: socket.socket) -> None:
+    """Have it take packets in again.
+
+    Raises:
+        OSError: it was not deaf.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
 
 
 class Guard:
     """Silence of the kernel for one local endpoint, as long as this object is open.
 
     Args:
-        local: the endpoint whose flows are ours.
+        local: the endpoint whose flows are ours; port 0 for any free one.
+        shared: whether connections of ours may be on the port already (one to a rendezvous server, say); their sockets must have
+            been bound with SO_REUSEADDR too. Of two guards on a port the second one is refused all the same.
 
     Raises:
-        UsageError: the port is in use.
+        UsageError: the port is in use, or the address is none of this machine's.
     """
 
-    def __init__(self, local: Endpoint) -> None:
+    def __init__(self, local: Endpoint, *, shared: bool = False) -> None:
         self._sock = socket.socket(socket.AF_INET6 if local.is_ipv6 else socket.AF_INET, socket.SOCK_STREAM)
         try:
+            if shared:
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self._sock.bind((local.address, local.port))
-            program = ctypes.create_string_buffer(_ACCEPT_NOTHING)
-            self._sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HxxxxxxP", 1, ctypes.addressof(program)))
+            deafen(self._sock)
             self._sock.listen(1)
         except OSError as error:
             self._sock.close()
             raise UsageError(f"cannot guard {local}", why=str(error), todo="choose another local port") from error
+        self.local = Endpoint(*self._sock.getsockname()[:2])
+        """What is guarded."""
 
     def close(self) -> None:
         """Let the kernel answer for the port again."""

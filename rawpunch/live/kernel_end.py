@@ -26,6 +26,7 @@ _ENDINGS: Final = {
     errno.ETIMEDOUT: Ending.TIMED_OUT,
 }
 CLOSE_BY_RST: Final = struct.pack("ii", 1, 0)
+_CLOSE_IN_ORDER: Final = struct.pack("ii", 0, 0)
 
 
 class KernelEnd:
@@ -95,6 +96,11 @@ class KernelEnd:
             return
         self.report.evidence = evidence_of(self._sock)
         self._sock.close()
+
+    def take(self) -> socket.socket:
+        """The socket, which is the caller's from now on: an ordinary one."""
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _CLOSE_IN_ORDER)
+        return self._sock
 
     def release(self) -> None:
         """Nothing is held after the close."""

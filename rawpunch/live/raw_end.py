@@ -7,9 +7,10 @@ from rawpunch.errors import Malformed
 from rawpunch.live.end import Order, Report
 from rawpunch.live.guard import Guard
 from rawpunch.live.sockets import RawPort
-from rawpunch.machine import Abort, Arrived, Changed, Concluded, Ending, Open, Send, Stimulus, Woke
+from rawpunch.machine import Abort, Arrived, Changed, Concluded, Delivered, Ending, Open, Send, Stimulus, Woke
 from rawpunch.tcp.handshake import Handshake
 from rawpunch.tcp.profiles import profile
+from rawpunch.tcp.state import Offer
 from rawpunch.wire.codec import encode
 from rawpunch.wire.packets import craft
 from rawpunch.wire.segment import IcmpError, Packet, Segment
@@ -21,17 +22,20 @@ class RawEnd:
     Args:
         order: what to do.
         port: the host's raw sockets, shared by all its raw ends.
+        offer: what its SYN offers; None for the profile's own.
+        shared: whether connections of ours may be on the local port already (see `Guard`).
 
     Raises:
         UsageError: the local port is in use.
     """
 
-    def __init__(self, order: Order, port: RawPort) -> None:
+    def __init__(self, order: Order, port: RawPort, *, offer: Offer | None = None, shared: bool = False) -> None:
         self.order = order
         self.report = Report(order.attempt)
         self._port = port
-        self._guard = Guard(order.local)
-        self._machine = Handshake(order.local, order.remote, iss=order.iss, profile=profile(order.profile))
+        self._early = bytearray()
+        self._guard = Guard(order.local, shared=shared)
+        self._machine = Handshake(order.local, order.remote, iss=order.iss, profile=profile(order.profile), offer=offer)
         self._syn = self._machine.prepare_syn(order.at_ns)
         self._syn_bytes = craft(self._syn)
 
@@ -82,6 +86,8 @@ class RawEnd:
                     changes.append((effect, now))
                 case Concluded(ending):
                     self.report.conclude(ending, now_ns(), _cause(stimulus))
+                case Delivered(payload):
+                    self._early += payload
         self.report.transitions += [
             {"time_ns": at, "before": change.before, "after": change.after, "rule": change.rule, "cause": change.cause}
             for change, at in changes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import socket
 import struct
@@ -16,6 +17,9 @@ _ETH_P_IP: Final = 0x0800
 _SOL_PACKET: Final = 263
 _PACKET_IGNORE_OUTGOING: Final = 23
 _PACKET_STATISTICS: Final = 6
+_SO_ATTACH_FILTER: Final = 26
+_BPF_OCTETS: Final = 8
+"""Of one instruction."""
 _SIOCGSTAMPNS: Final = 0x8907
 _TIMESPEC: Final = struct.Struct("ll")
 _OCTETS: Final = 65_536
@@ -25,17 +29,24 @@ _TCP_INFO_OCTETS: Final = 232
 class RawPort:
     """Whole IPv4 packets in and out of the calling thread's network namespace.
 
+    Args:
+        only: a program of classic BPF that says which packets come in (`packet_filter`); b"" for all.
+
     Raises:
         MachineCannot: no right to open raw sockets.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, only: bytes = b"") -> None:
         try:
             self._out = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
             self._in = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, socket.htons(_ETH_P_IP))
         except OSError as error:
             raise MachineCannot("cannot open raw sockets", why=str(error), todo="rawpunch doctor") from error
         self._in.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
+        if only:
+            program = ctypes.create_string_buffer(only)
+            head = struct.pack("HxxxxxxP", len(only) // _BPF_OCTETS, ctypes.addressof(program))
+            self._in.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, head)
         self._lost = 0
 
     def fileno(self) -> int:

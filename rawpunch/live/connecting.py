@@ -1,0 +1,393 @@
+"""Connect to a peer who connects to us at the same time: a simultaneous open, and an ordinary socket at its end.
+
+Both sides call `connect` with each other's endpoint, each from the port that the other one names; neither listens. By method
+`raw` our own handshake opens the connection with raw packets and hands it over to the kernel (see `handover`); by `kernel` the
+kernel's `connect()` does it all. Until the first SYN has left the kernel is kept silent, so a peer who is early is not reset.
+
+This is an attempt at a connection as any program may make: to the one peer that is named, from an address and port of our own,
+its SYN repeated when the kernel would repeat it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import logging
+import os
+import secrets
+import select
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from rawpunch.clock import SPIN_NS, now_ns, sleep_until, spin_until
+from rawpunch.errors import BadParameter, MachineCannot, Malformed
+from rawpunch.live import repair
+from rawpunch.live.end import Order
+from rawpunch.live.guard import Guard
+from rawpunch.live.handover_end import HandoverEnd
+from rawpunch.live.kernel_end import KernelEnd
+from rawpunch.live.offering import kernels_offer, route_to
+from rawpunch.live.packet_filter import one_flow
+from rawpunch.live.sockets import RawPort, TcpInfo
+from rawpunch.machine import Ending
+from rawpunch.tcp.state import Offer
+from rawpunch.units import SECOND
+from rawpunch.wire.codec import decode
+from rawpunch.wire.endpoint import Endpoint
+from rawpunch.wire.segment import Segment
+
+Method = Literal["raw", "kernel", "auto"]
+Place = Endpoint | str | tuple[str, int]
+"""An endpoint, as text ``192.0.2.1:4000``, or as an (address, port)."""
+
+DEFAULT_TIMEOUT_S: Final = 60.0
+_LEAST_ISS: Final = 1 << 28
+"""Far from zero: near it, some NATs take a RST with sequence number 0 for one in the window."""
+_ERRNOS: Final = {
+    Ending.REFUSED: errno.ECONNREFUSED,
+    Ending.RESET: errno.ECONNRESET,
+    Ending.UNREACHABLE: errno.EHOSTUNREACH,
+    Ending.TIMED_OUT: errno.ETIMEDOUT,
+}
+_TCP_CLOSE: Final = 7
+"""A state of struct tcp_info (net/tcp_states.h)."""
+_log: Final = logging.getLogger("rawpunch.connect")
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A connection, and how it came about."""
+
+    sock: socket.socket
+    local: Endpoint
+    remote: Endpoint
+    method: Literal["raw", "kernel"]
+    why: str
+    """Why it was not opened raw; "" if it was, or if `kernel` was asked for."""
+
+
+def connect(
+    peer: Place,
+    *,
+    local: Place | int | None = None,
+    method: Method = "auto",
+    timeout: float = DEFAULT_TIMEOUT_S,
+    at: int | None = None,
+) -> socket.socket:
+    """Open a TCP connection to a peer who does the same towards us, and return an ordinary, blocking socket.
+
+    Which method it was is logged (logger ``rawpunch.connect``), and said by `open_connection`.
+
+    Args:
+        peer: where its packets come from, as we see it: behind a NAT, the endpoint that the NAT gave it.
+        local: our own endpoint, or only its port; None for a free port, which then somebody has to tell the peer.
+        method: `raw` (Linux, IPv4, CAP_NET_RAW and CAP_NET_ADMIN), `kernel` (no privilege), or `auto`: raw if it is possible.
+        timeout: how long to try, in seconds, from the first SYN.
+        at: instant of the first SYN in ns since the Unix epoch; None for now. By method `raw`, a SYN of the peer's that comes
+            before is answered then, as if it had crossed ours.
+
+    Raises:
+        ConnectionRefusedError: a RST answered our SYN.
+        ConnectionResetError: a RST came later.
+        TimeoutError: nothing that decides came in time.
+        OSError: an ICMP error came (EHOSTUNREACH), or there is no way to the peer.
+        UsageError: the local endpoint is in use, or the endpoints make no sense.
+        MachineCannot: `raw` was asked for and is not possible here; the message says what is missing.
+    """
+    return open_connection(peer, local=local, method=method, timeout=timeout, at=at).sock
+
+
+async def connect_async(
+    peer: Place,
+    *,
+    local: Place | int | None = None,
+    method: Method = "auto",
+    timeout: float = DEFAULT_TIMEOUT_S,  # noqa: ASYNC109  as `connect` has it; it ends the attempt by the same rules
+    at: int | None = None,
+) -> socket.socket:
+    """The same for asyncio: it returns a non-blocking socket, to be given to `asyncio.open_connection(sock=...)`.
+
+    If it is cancelled, the attempt is aborted, and nothing is left of it. It raises what `connect` raises.
+    """
+    return (await open_connection_async(peer, local=local, method=method, timeout=timeout, at=at)).sock
+
+
+def open_connection(
+    peer: Place,
+    *,
+    local: Place | int | None = None,
+    method: Method = "auto",
+    timeout: float = DEFAULT_TIMEOUT_S,
+    at: int | None = None,
+) -> Opened:
+    """Do what `connect` does, and say how it was done."""
+    with _opening(peer, local, method, timeout, at) as opening:
+        sleep_until(opening.order.at_ns)
+        opening.launch()
+        poll = select.poll()
+        poll.register(opening.fileno(), opening.events)
+        while opening.undecided:
+            poll.poll(-(-opening.rest_ns() // 1_000_000))
+            opening.attend()
+        return _told(opening.opened(blocking=True))
+
+
+async def open_connection_async(
+    peer: Place,
+    *,
+    local: Place | int | None = None,
+    method: Method = "auto",
+    timeout: float = DEFAULT_TIMEOUT_S,  # noqa: ASYNC109  as above
+    at: int | None = None,
+) -> Opened:
+    """Do what `connect_async` does, and say how it was done."""
+    loop = asyncio.get_running_loop()
+    with _opening(peer, local, method, timeout, at) as opening:
+        rest_ns = opening.order.at_ns - SPIN_NS - now_ns()
+        if rest_ns > 0:
+            await asyncio.sleep(rest_ns / SECOND)
+        spin_until(opening.order.at_ns)
+        opening.launch()
+        ready = asyncio.Event()
+        descriptor = opening.fileno()
+        (loop.add_writer if opening.events == select.POLLOUT else loop.add_reader)(descriptor, ready.set)
+        try:
+            while opening.undecided:
+                timer = loop.call_later(opening.rest_ns() / SECOND, ready.set)
+                await ready.wait()
+                timer.cancel()
+                ready.clear()
+                opening.attend()
+        finally:
+            (loop.remove_writer if opening.events == select.POLLOUT else loop.remove_reader)(descriptor)
+        return _told(opening.opened(blocking=False))
+
+
+def _told(opened: Opened) -> Opened:
+    how = f"opened {opened.method}" + (f", as raw is not possible: {opened.why}" if opened.why else "")
+    _log.info("connected from %s to %s, %s", opened.local, opened.remote, how)
+    return opened
+
+
+# --- one attempt ---
+
+
+class _RawOpening:
+    """An attempt by raw packets: a handover end with a packet socket of its own."""
+
+    events: Final = select.POLLIN
+
+    def __init__(self, order: Order, offer: Offer, why: str) -> None:
+        self.order = order
+        self._why = why
+        self._port = RawPort(one_flow(order.local, order.remote))
+        try:
+            self._end = HandoverEnd(order, self._port, offer=offer, shared=True)
+        except BaseException:
+            self._port.close()
+            raise
+        self._taken = False
+
+    def fileno(self) -> int:
+        return self._port.fileno()
+
+    @property
+    def undecided(self) -> bool:
+        return self._end.undecided
+
+    def rest_ns(self) -> int:
+        return _rest_ns(self._end.deadline)
+
+    def launch(self) -> None:
+        self._end.launch(self.order.at_ns)
+
+    def attend(self) -> None:
+        """Take in what has come, and do what is due."""
+        self._hear()
+        deadline = self._end.deadline
+        if self._end.undecided and deadline is not None and deadline <= now_ns():
+            self._end.wake(now_ns())
+
+    def _hear(self) -> None:
+        for octets in self._port.receive():
+            try:
+                packet = decode(octets)
+            except Malformed:
+                continue  # ICMP that is not about a TCP segment
+            if (packet.destination if isinstance(packet, Segment) else packet.quoted.source) == self.order.local:
+                self._end.arrived(packet, now_ns())
+
+    def opened(self, *, blocking: bool) -> Opened:
+        """The connection.
+
+        Raises:
+            OSError: there is none; its errno says why.
+        """
+        self._hear()  # whatever came during the handover is said again now
+        sock = self._end.take()
+        if sock is None:
+            raise _error(self._end.report.ending, self._end.report.cause)
+        if TcpInfo.of(sock).state == _TCP_CLOSE:
+            raise _error(Ending.RESET.value, "the peer reset the connection while it was handed over")
+        sock.setblocking(blocking)
+        self._taken = True
+        return Opened(sock, self.order.local, self.order.remote, "raw", self._why)
+
+    def close(self) -> None:
+        """Leave nothing behind but the socket, if it was taken."""
+        if not self._taken:
+            self._end.finish(now_ns())
+        self._end.release()
+        self._port.close()
+
+
+class _KernelOpening:
+    """An attempt by the kernel; a guard keeps it silent until the SYN leaves."""
+
+    events: Final = select.POLLOUT
+
+    def __init__(self, order: Order, why: str) -> None:
+        self.order = order
+        self._why = why
+        self._end = KernelEnd(order)
+        try:
+            self._guard = Guard(order.local, shared=True)
+        except BaseException:
+            self._end.finish(now_ns())
+            raise
+        self._taken = False
+
+    def fileno(self) -> int:
+        return self._end.fileno()
+
+    @property
+    def undecided(self) -> bool:
+        return self._end.undecided
+
+    def rest_ns(self) -> int:
+        return _rest_ns(self._end.deadline)
+
+    def launch(self) -> None:
+        self._end.launch(self.order.at_ns)
+        self._guard.close()
+
+    def attend(self) -> None:
+        """Read what the kernel decided, or give up."""
+        poll = select.poll()
+        poll.register(self._end.fileno(), select.POLLOUT)
+        if poll.poll(0):
+            self._end.ready(now_ns())
+        elif self._end.deadline is not None and self._end.deadline <= now_ns():
+            self._end.wake(now_ns())
+
+    def opened(self, *, blocking: bool) -> Opened:
+        """The connection.
+
+        Raises:
+            OSError: there is none; its errno says why.
+        """
+        if self._end.report.ending != Ending.ESTABLISHED.value:
+            raise _error(self._end.report.ending, self._end.report.cause)
+        sock = self._end.take()
+        sock.setblocking(blocking)
+        self._taken = True
+        return Opened(sock, self.order.local, self.order.remote, "kernel", self._why)
+
+    def close(self) -> None:
+        """Leave nothing behind but the socket, if it was taken."""
+        self._guard.close()
+        if not self._taken:
+            self._end.finish(now_ns())
+
+
+@contextmanager
+def _opening(
+    peer: Place, local: Place | int | None, method: Method, timeout_s: float, at: int | None
+) -> Iterator[_RawOpening | _KernelOpening]:
+    """One attempt, ready to be launched; whatever happens, nothing of it stays but a socket that was taken."""
+    if method not in ("raw", "kernel", "auto"):
+        raise BadParameter(f"there is no method {method!r}", todo="use raw, kernel or auto")
+    if not timeout_s > 0:
+        raise BadParameter(f"a timeout of {timeout_s} s leaves no time to connect")
+    remote = _endpoint(peer)
+    _check_peer(remote)
+    source, mtu = route_to(remote)
+    own = _own_endpoint(local, source)
+    if own == remote:
+        raise BadParameter(f"{own} cannot connect to itself", todo="give the peer's endpoint")
+    at_ns = now_ns() if at is None else at
+    order = Order(
+        attempt="connect",
+        kind=method,
+        local=own,
+        remote=remote,
+        at_ns=at_ns,
+        give_up_ns=max(at_ns, now_ns()) + round(timeout_s * SECOND),
+        iss=_LEAST_ISS + secrets.randbelow((1 << 32) - _LEAST_ISS),
+        profile="linux",
+    )
+    why = "" if method == "kernel" else _why_not_raw(remote)
+    if why and method == "raw":
+        raise MachineCannot(
+            f"cannot open a connection to {remote} raw", why=why, todo="use method kernel or auto; rawpunch doctor"
+        )
+    opening = _KernelOpening(order, why) if why or method == "kernel" else _RawOpening(order, kernels_offer(mtu), why)
+    try:
+        yield opening
+    finally:
+        opening.close()
+
+
+def _why_not_raw(remote: Endpoint) -> str:
+    """Why this process cannot open a connection raw; "" if it can."""
+    if remote.is_ipv6:
+        return "raw packets are IPv4 only"
+    try:
+        RawPort().close()
+    except MachineCannot as error:
+        return f"raw sockets: {error.why}"
+    return repair.why_no_repair()
+
+
+def _endpoint(place: Place) -> Endpoint:
+    if isinstance(place, Endpoint):
+        return place
+    return Endpoint.parse(place) if isinstance(place, str) else Endpoint(*place)
+
+
+def _own_endpoint(local: Place | int | None, source: str) -> Endpoint:
+    """The local endpoint: what is not given is what the kernel would choose."""
+    if local is None or isinstance(local, int):
+        own = Endpoint(source, local or 0)
+    else:
+        own = _endpoint(local)
+        own = Endpoint(source, own.port) if ipaddress.ip_address(own.address).is_unspecified else own
+    if own.port:
+        return own
+    with socket.socket(socket.AF_INET6 if own.is_ipv6 else socket.AF_INET, socket.SOCK_STREAM) as sock:
+        sock.bind((own.address, 0))
+        return Endpoint(own.address, sock.getsockname()[1])
+
+
+def _check_peer(remote: Endpoint) -> None:
+    """A connection has one peer.
+
+    Raises:
+        BadParameter: this is none.
+    """
+    address = ipaddress.ip_address(remote.address)
+    if not remote.port or address.is_multicast or address.is_unspecified or remote.address == "255.255.255.255":
+        raise BadParameter(f"{remote} is no endpoint of a peer", todo="give one host's address and a port")
+
+
+def _rest_ns(deadline: int | None) -> int:
+    return SECOND if deadline is None else max(deadline - now_ns(), 0)
+
+
+def _error(ending: str, cause: str) -> OSError:
+    number = _ERRNOS.get(Ending(ending), errno.ECONNABORTED)
+    return OSError(number, f"{os.strerror(number)}{f' ({cause})' if cause else ''}")

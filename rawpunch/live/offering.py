@@ -1,0 +1,47 @@
+"""What this host's kernel would offer in a SYN to a peer: a raw end that is to hand over offers the same."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Final
+
+from rawpunch.tcp.state import MAX_SHIFT, Offer
+from rawpunch.wire.endpoint import Endpoint
+
+_SETTINGS: Final = Path("/proc/sys/net")
+_IP_MTU: Final = 14
+_HEADERS: Final = 40
+"""Octets of an IPv4 and a TCP header without options."""
+
+
+def route_to(remote: Endpoint) -> tuple[str, int]:
+    """The source address and the MTU of the way to a peer; nothing is sent.
+
+    Raises:
+        OSError: there is no way.
+    """
+    with socket.socket(socket.AF_INET6 if remote.is_ipv6 else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.connect((remote.address, remote.port))
+        mtu = 0 if remote.is_ipv6 else sock.getsockopt(socket.IPPROTO_IP, _IP_MTU)
+        return str(sock.getsockname()[0]), mtu
+
+
+def kernels_offer(mtu: int) -> Offer:
+    """The offer for a way with this MTU, by this network namespace's settings.
+
+    The window's shift is chosen as tcp_select_initial_window does, from the largest receive buffer there may be.
+    """
+    largest = max(int(_read("ipv4/tcp_rmem").split()[-1]), int(_read("core/rmem_max") or 0))
+    shift = min(max(largest.bit_length() - 1 - 15, 0), MAX_SHIFT)
+    return Offer(
+        mss=min(max(mtu - _HEADERS, 1), 0xFFFF),
+        window_scale=shift if _read("ipv4/tcp_window_scaling") != "0" else None,
+        sack=_read("ipv4/tcp_sack") != "0",
+        timestamps=_read("ipv4/tcp_timestamps") != "0",
+    )
+
+
+def _read(name: str) -> str:
+    path = _SETTINGS / name
+    return path.read_text(encoding="ascii").strip() if path.exists() else ""
