@@ -10,6 +10,7 @@ import gc
 import random
 import select
 from collections import Counter
+from itertools import islice
 from typing import Any, Final
 
 from rawpunch.channel import Channel
@@ -28,6 +29,7 @@ OVERRUN: Final = "came while the box was behind"
 """Reasons of the box's own, beside those of the machine."""
 
 _IPV4: Final = 4
+_AT_ONCE: Final = 256
 _IDLE_S: Final = 1.0
 _DEVICES: Final = {INSIDE: "in", OUTSIDE: "out"}
 
@@ -102,9 +104,9 @@ class Box:
         self.ports = {port.fileno(): name for name, port in self._ports.items()}
 
     def receive(self, port: str) -> None:
-        """Take in everything that waits at a port."""
+        """Take in what waits at a port, but not so much that the other one waits long."""
         take, ports = self.translator.take, self._ports
-        for data in ports[port].receive():
+        for data in islice(ports[port].receive(), _AT_ONCE):
             for leaving, octets in take(data, port, now_ns()):
                 ports[leaving].send(octets)
 

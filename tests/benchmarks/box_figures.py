@@ -113,8 +113,10 @@ def latency(lab: Lab, kind: str, rate: int, first: int) -> float:
         frame: pd.DataFrame = read_capture(path)
     came = frame[(frame.interface == "natA:in") & (frame.direction == "in")].sort_values("number")
     left = frame[(frame.interface == "natA:out") & (frame.direction == "out")].sort_values("number")
+    if len(came) != len(left):
+        print(f"{kind} at {rate} packets/s: {len(came)} came to the box and {len(left)} left it: no latency can be told")
+        return float("inf")
     # a box passes packets in their order
-    assert len(came) == len(left) == rate * SECONDS, (len(came), len(left))
     added_us = (left.time_ns.to_numpy() - came.time_ns.to_numpy()) / 1000
     p50, p99 = np.percentile(added_us, [50, 99])
     print(f"{kind} at {rate} packets/s: added latency p50 {p50:.0f} us, p99 {p99:.0f} us, n = {len(added_us)}")
