@@ -1,4 +1,4 @@
-"""Intervals for what was counted and measured; thin wrappers over scipy, so that every figure carries its n and its interval."""
+"""Intervals for what was counted and measured: scipy and statsmodels in thin wrappers, so that no figure goes without its n."""
 
 from __future__ import annotations
 
@@ -67,6 +67,16 @@ class Ecdf:
         return next((time for time, reached in zip(self.times, self.shares, strict=True) if reached >= share), float("inf"))
 
 
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """One of several tests."""
+
+    p: float
+    """Corrected for their number."""
+    rejected: bool
+    """Whether its hypothesis is rejected."""
+
+
 def wilson(successes: int, n: int, confidence: float = CONFIDENCE) -> Proportion:
     """A proportion with Wilson's score interval (Wilson 1927); n of 0 gives [0, 1].
 
@@ -104,11 +114,34 @@ def difference(one: Proportion, other: Proportion, confidence: float = CONFIDENC
     """
     if not (one.n and other.n):
         raise BadParameter("a difference needs observations on both sides", why=f"n = {one.n} and {other.n}")
-    first, second = wilson(one.successes, one.n, confidence), wilson(other.successes, other.n, confidence)
-    value = first.estimate - second.estimate
-    low = value - ((first.estimate - first.low) ** 2 + (second.high - second.estimate) ** 2) ** 0.5
-    high = value + ((first.high - first.estimate) ** 2 + (second.estimate - second.low) ** 2) ** 0.5
-    return Estimate(value, max(low, -1.0), min(high, 1.0), (one.n, other.n))
+    from statsmodels.stats.proportion import confint_proportions_2indep  # noqa: PLC0415  as above
+
+    # where a share is 0 or 1 an end may lie outside [-1, 1] by rounding alone
+    low, high = confint_proportions_2indep(
+        one.successes, one.n, other.successes, other.n, method="newcomb", compare="diff", alpha=1 - confidence
+    )
+    return Estimate(one.estimate - other.estimate, max(float(low), -1.0), min(float(high), 1.0), (one.n, other.n))
+
+
+def holm(p_values: Sequence[float], *, level: float = 1 - CONFIDENCE) -> tuple[Tested, ...]:
+    """Which of several tests say something, with the chance of one false alarm among all kept at a level (Holm 1979).
+
+    Args:
+        p_values: one for each test.
+        level: the chance.
+
+    Raises:
+        BadParameter: a value is no probability.
+    """
+    from statsmodels.stats.multitest import multipletests  # noqa: PLC0415  as above
+
+    strange = [p for p in p_values if not 0 <= p <= 1]
+    if strange:
+        raise BadParameter(f"{strange[0]} is no probability")
+    if not p_values:
+        return ()
+    rejected, corrected, _, _ = multipletests(list(p_values), alpha=level, method="holm")
+    return tuple(Tested(float(p), bool(no)) for p, no in zip(corrected, rejected, strict=True))
 
 
 def ratio_of_medians(
