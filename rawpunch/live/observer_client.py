@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import secrets
 import socket
+import struct
 from typing import Final, Self, TypeVar
 
 from rawpunch.errors import Malformed, PartialData
@@ -17,6 +18,7 @@ from rawpunch.wire.endpoint import Endpoint
 
 _LATE_S: Final = 5.0
 """How long an answer may take beyond the time that its request asks to wait."""
+_RST_AT_CLOSE: Final = struct.pack("ii", 1, 0)
 _A = TypeVar("_A", bound=Answer)
 
 
@@ -79,8 +81,11 @@ class ObserverClient:
     Use `connect`, then `begin`; it ends with its context.
     """
 
-    def __init__(self, observer: Endpoint, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, observer: Endpoint, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, patience_s: float = _LATE_S
+    ) -> None:
         self.observer = observer
+        self.patience_s = patience_s
         self.local = Endpoint(*writer.get_extra_info("sockname")[:2])
         self.welcome: messages.Welcome | None = None
         self.session = ""
@@ -91,27 +96,38 @@ class ObserverClient:
         self._listener = asyncio.create_task(self._listen(reader))
 
     @classmethod
-    async def connect(cls, observer: Endpoint, *, local: Endpoint | None = None, within_s: float = 5.0) -> Self:
+    async def connect(
+        cls, observer: Endpoint, *, local: Endpoint | None = None, within_s: float = 5.0, patience_s: float = _LATE_S
+    ) -> Self:
         """Open a connection.
 
         Args:
             observer: one of its endpoints.
             local: from where; None for any.
             within_s: how long to wait.
+            patience_s: how long an answer may take beyond the time that its request asks to wait.
 
         Raises:
             PartialData: the observer does not answer.
         """
-        return cls(observer, *await open_stream(observer, local, within_s))
+        return cls(observer, *await open_stream(observer, local, within_s), patience_s)
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End the connection."""
         self._listener.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._listener
         self._writer.transport.abort()
+
+    def reset_at_close(self) -> None:
+        """Have the kernel end the connection by RST."""
+        self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST_AT_CLOSE)
 
     async def ask(self, request: Request) -> Answer:
         """The answer to a request, which may be `Refused`; the request's id is chosen here.
@@ -126,7 +142,7 @@ class ObserverClient:
             if self._over:
                 raise _gone(self.observer, self._over)
             self._writer.write(messages.encode(request.model_copy(update={"id": number})))
-            async with asyncio.timeout(getattr(request, "wait_ms", 0) / 1000 + _LATE_S):
+            async with asyncio.timeout(getattr(request, "wait_ms", 0) / 1000 + self.patience_s):
                 return await future
         except TimeoutError as error:
             raise _gone(self.observer, f"no answer to {request.do!r} in time") from error
@@ -184,7 +200,7 @@ class ObserverClient:
                 if future is not None and not future.done():
                     future.set_result(answer)
         except (OSError, EOFError, Malformed, asyncio.LimitOverrunError) as error:
-            self._over = "it closed the connection" if isinstance(error, EOFError) else str(error)
+            self._over = "it closed the connection" if isinstance(error, EOFError) else str(error) or "the connection broke"
             for future in self._awaited.values():
                 if not future.done():
                     future.set_exception(_gone(self.observer, self._over))
