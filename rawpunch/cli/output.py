@@ -80,7 +80,7 @@ def fail(error: RawpunchError) -> None:
 
 
 @contextmanager
-def progress(total: int, what: str) -> Iterator[Callable[[int], None]]:
+def progress(total: int, what: str) -> Iterator[Callable[..., None]]:
     """A progress bar on stderr, where that is a terminal and -q was not given; else nothing.
 
     Args:
@@ -88,10 +88,10 @@ def progress(total: int, what: str) -> Iterator[Callable[[int], None]]:
         what: the steps' name, in the plural.
 
     Yields:
-        A function to call with the number of steps done since the last call.
+        A function to call with the number of steps done since the last call, and how many more there are than was thought.
     """
     if _talk.level < 0 or not sys.stderr.isatty():
-        yield lambda _steps: None
+        yield lambda _steps, _more=0: None
         return
     from rich.console import Console  # noqa: PLC0415 - only a terminal pays for rich
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415 - the same
@@ -99,7 +99,11 @@ def progress(total: int, what: str) -> Iterator[Callable[[int], None]]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=total)
-        yield lambda steps: bar.advance(task, steps)
+
+        def tell(steps: int, more: int = 0) -> None:
+            bar.update(task, advance=steps, total=(bar.tasks[task].total or 0) + more)
+
+        yield tell
 
 
 # --- data ---

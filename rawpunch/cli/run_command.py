@@ -139,9 +139,18 @@ def print_tables(dataset: Dataset) -> None:
 def print_verdicts(verdicts: list[dict[str, Any]]) -> None:
     """One line per verdict on stdout."""
     for verdict in verdicts:
-        interval = "" if verdict["low"] is None else f"  {verdict['value']:.3f} [{verdict['low']:.3f}, {verdict['high']:.3f}]"
+        unit = f" {verdict['unit']}" if verdict.get("unit") else ""
+        figures = f"{verdict['value']:.3f} [{verdict['low']:.3f}, {verdict['high']:.3f}]" if verdict["low"] is not None else ""
+        interval = f"  {figures}{unit}" if figures else ""
         why = f"  ({verdict['why']})" if verdict["why"] else ""
-        output.data(f"{verdict['verdict']:>9}  n={verdict['n']}{interval}  {verdict['statement']}{why}")
+        claim = "" if _is_expectation(verdict) else f"{verdict['claim']}: "
+        output.data(f"{verdict['verdict']:>11}  n={verdict['n']}{interval}  {claim}{verdict['statement']}{why}")
+
+
+def _is_expectation(verdict: dict[str, Any]) -> bool:
+    from rawpunch.study.experiment import Verdict
+
+    return Verdict(**verdict).is_expectation
 
 
 def finish(document: dict[str, Any]) -> None:
@@ -149,7 +158,7 @@ def finish(document: dict[str, Any]) -> None:
 
     Raises:
         PartialData: an attempt could not be measured.
-        typer.Exit: 1 if a verdict was refuted.
+        typer.Exit: 1 if something that was to be so is not. A claim that turned out false is a result.
     """
     missing = document["by_outcome"].get("not_measured", 0)
     if missing:
@@ -158,7 +167,7 @@ def finish(document: dict[str, Any]) -> None:
             why="the cause column of the attempts table says why",
             todo=f"rawpunch runs show {document['run']}",
         )
-    if any(verdict["verdict"] == "refuted" for verdict in document["verdicts"]):
+    if any(verdict["verdict"] == "refuted" and _is_expectation(verdict) for verdict in document["verdicts"]):
         raise typer.Exit(1)
 
 

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from rawpunch.machine import Ending
 from rawpunch.wire.endpoint import Endpoint
+
+
+class Scheduler(enum.StrEnum):
+    """How an end waits for the instant of its first SYN."""
+
+    SPIN = "spin"
+    """It sleeps until shortly before, and spins from then on: as punctual as this machine can be."""
+    SLEEP = "sleep"
+    """One `time.sleep` to the instant."""
+    TICK = "tick"
+    """It looks at the clock once a millisecond, as a program does that has other work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +40,8 @@ class Order:
     """Whose handshake table a raw end follows."""
     script: str = ""
     """The file of what a replay end plays (`replay.part`)."""
+    scheduler: str = Scheduler.SPIN
+    """How it waits for its instant."""
 
     def to_message(self) -> dict[str, Any]:
         """As a JSON-able message."""

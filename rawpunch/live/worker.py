@@ -11,6 +11,7 @@ import heapq
 import itertools
 import os
 import select
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Final
 from rawpunch.channel import Channel, Message
 from rawpunch.clock import SPIN_NS, be_punctual, now_ns, spin_until
 from rawpunch.errors import Malformed, RawpunchError
-from rawpunch.live.end import Order
+from rawpunch.live.end import Order, Scheduler
 from rawpunch.live.kernel_end import KernelEnd
 from rawpunch.live.listening_end import ListeningEnd
 from rawpunch.live.raw_end import RawEnd
@@ -128,6 +129,10 @@ class Worker:
         self.under_way[end.order.attempt] = end
         if isinstance(end, SocketEnd):
             self.undecided[end.fileno()] = end
+        if end.order.scheduler != Scheduler.SPIN:
+            _wait(at_ns, end.order.scheduler)
+            self._after(end, end.launch, at_ns)
+            return
         if at_ns - now_ns() > _ROOM_NS:
             self._rehearsal.connect()
         warmed = False
@@ -229,6 +234,15 @@ class Worker:
     def _release(self, end: AnyEnd) -> None:
         end.release()
         self.raw_by_local.pop(end.order.local, None)
+
+
+def _wait(at_ns: int, scheduler: str) -> None:
+    """Wait for an instant less carefully than by spinning."""
+    if scheduler == Scheduler.SLEEP:
+        time.sleep(max(0, at_ns - now_ns()) / SECOND)
+        return
+    while (now := now_ns()) < at_ns:
+        time.sleep((MS - now % MS) / SECOND)  # the instants themselves lie anywhere in their millisecond
 
 
 def serve(channel: Channel, cpu: int | None = None) -> None:

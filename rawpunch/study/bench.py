@@ -98,7 +98,7 @@ class Recording:
     done: list[Done]
     capture: Path
     dropped: int
-    """Packets that the recorder lost since the lab began."""
+    """Packets of this part that the recorder lost."""
 
 
 class Bench(Protocol):
@@ -189,7 +189,7 @@ class LabBench:
         Raises:
             LabBroken: something in the lab died; nothing of this part is kept.
         """
-        self.lab.flush(None)
+        _, lost_before = self.lab.flush(None)
         part = {done.planned.name: done for done in self._orders(attempts)}
         for done in part.values():
             for side, end in (("a", done.a), ("b", done.b)):
@@ -201,7 +201,7 @@ class LabBench:
         if leaks and self.lab.leaks_are_faults:
             raise LabBroken(f"{leaks} packets reached the core with a private source address", why="a NAT let them through")
         _, dropped = self.lab.flush(capture, f"rawpunch, seed {self._seed}, {attempts[0].name} to {attempts[-1].name}")
-        return Recording(list(part.values()), capture, dropped)
+        return Recording(list(part.values()), capture, dropped - lost_before)
 
     def _orders(self, attempts: list[Planned]) -> list[Done]:
         scene = self.lab.scene
@@ -228,6 +228,7 @@ class LabBench:
                     iss=iss.randrange(1 << 28, 1 << 32),
                     profile=attempt.profile,
                     script=script,
+                    scheduler=attempt.scheduler,
                 )
                 for kind, at, script, mine, theirs in zip(kinds, instants, scripts, SIDES, reversed(SIDES), strict=True)
             ]

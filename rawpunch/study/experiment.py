@@ -8,7 +8,13 @@ An experiment is a Python file with these names at its top level:
     REPEATS: int                               attempts per cell by default
     scene(cell) -> Scene                       the world an attempt of this cell needs
     attempt(cell) -> Attempt                   what the two ends do in it
-    verdicts(attempts) -> list[Verdict]        conclusions from the attempts table, and from nothing else
+    verdicts(attempts) -> list[Verdict]        conclusions from the attempts table, and from nothing else;
+                                               verdicts(attempts, run) may look at the run's other tables too
+
+and, where a fixed grid would waste attempts, as in the search for an edge:
+
+    refine(attempts) -> list[cell]             what to try next, given all attempts so far; one attempt for each cell it names,
+                                               [] when enough is known. It is asked again after each round.
 
 It declares and never acts, so that any driver can run it.
 """
@@ -16,7 +22,9 @@ It declares and never acts, so that any driver can run it.
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import itertools
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -25,17 +33,23 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from rawpunch.errors import BadParameter, UnknownName, Unreadable
+from rawpunch.live.end import Scheduler
 from rawpunch.scene import Scene
 from rawpunch.units import SECOND, format_duration, parse_duration_ns
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from rawpunch.dataset.store import Dataset
+
 Level = bool | int | float | str
 Cell = Mapping[str, Level]
+Word = Literal["upheld", "refuted", "conditional", "undecided"]
+"""True, false, true under a condition, or not to be told from the data."""
 
 _HERE: Final = Path(__file__).resolve().parents[2]
 _FOLDERS: Final = (_HERE / "experiments", _HERE / "rawpunch_experiments")
+_CLAIM: Final = re.compile(r"C\d+")
 _NAMES: Final = ("QUESTION", "CLAIMS", "FACTORS", "REPEATS", "scene", "attempt", "verdicts")
 
 
@@ -65,6 +79,8 @@ class Attempt:
     script_a: str = ""
     """The file of what A plays, if it is a replay end (`replay.part`)."""
     script_b: str = ""
+    scheduler: Scheduler = Scheduler.SPIN
+    """How the ends wait for their instants."""
 
 
 class Interval(Protocol):
@@ -87,7 +103,7 @@ class Verdict:
     """The claim's id, or a word for what is decided."""
     statement: str
     """What is held to be true or false, in one sentence."""
-    verdict: Literal["upheld", "refuted", "undecided"]
+    verdict: Word
     n: int
     """Attempts that it rests on."""
     value: float | None = None
@@ -96,13 +112,21 @@ class Verdict:
     """Lower end of its 95 % interval."""
     high: float | None = None
     why: str = ""
+    """What is missing, when it is undecided; when it holds, if it is conditional."""
+    unit: str = ""
+    """Of the estimate: "" for a share, else e.g. ms."""
+
+    @property
+    def is_expectation(self) -> bool:
+        """Whether it is something that is to be so; a claim may be true or false, and either is a result."""
+        return _CLAIM.fullmatch(self.claim) is None
 
     def to_document(self) -> dict[str, Any]:
         """As a JSON-able document."""
         return asdict(self)
 
 
-def judge(interval: Interval, bar: float) -> Literal["upheld", "refuted", "undecided"]:
+def judge(interval: Interval, bar: float) -> Word:
     """Whether an interval lies above a bar, below it, or across it."""
     if interval.low > bar:
         return "upheld"
@@ -133,7 +157,8 @@ class Experiment:
         self.repeats: int = module.REPEATS
         self.scene: Callable[[Cell], Scene] = module.scene
         self.attempt: Callable[[Cell], Attempt] = module.attempt
-        self.verdicts: Callable[[pd.DataFrame], list[Verdict]] = module.verdicts
+        self.refine: Callable[[pd.DataFrame], list[dict[str, Level]]] | None = getattr(module, "refine", None)
+        self._verdicts: Callable[..., list[Verdict]] = module.verdicts
 
     @classmethod
     def load(cls, what: str) -> Experiment:
@@ -168,6 +193,12 @@ class Experiment:
         except Exception as error:
             raise Unreadable(f"{path} does not run", why=f"{type(error).__name__}: {error}") from error
         return cls(module, path.stem, path)
+
+    def verdicts(self, run: Dataset) -> list[Verdict]:
+        """What a run of it says."""
+        if len(inspect.signature(self._verdicts).parameters) == 1:
+            return self._verdicts(run.attempts)
+        return self._verdicts(run.attempts, run)
 
     def with_settings(self, settings: Sequence[str]) -> Experiment:
         """Change levels by ``factor=level[,level ...]`` words; times may carry a unit (``one_way_ns=5ms,20ms``).

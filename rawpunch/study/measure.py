@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rawpunch.capture.columns import read_capture
 from rawpunch.capture.flows import Plan, assign, views
+from rawpunch.live.end import Scheduler
 from rawpunch.machine import Ending
 from rawpunch.record.pattern import Seen, View, count, tell
 from rawpunch.record.rows import AttemptRow, MappingRow, SegmentRow, TransitionRow
@@ -216,10 +217,13 @@ def _outcome(done: Done) -> tuple[Outcome, str | None]:
 
 
 def _launched_late(done: Done, columns: Mapping[str, Any]) -> bool:
-    """Whether a SYN left so late, or so early, that another cell than the planned one happened."""
+    """Whether a SYN left so late, or so early, that another cell than the planned one happened.
+
+    Where the scheduler is not the careful one, its lateness is what is measured.
+    """
     for side, end in zip(SIDES, (done.a, done.b), strict=True):
         sent = columns[f"sent_{side}_ns"]
-        if sent is not None and abs(sent - end.order.at_ns) > LAUNCH_TOLERANCE_NS:
+        if sent is not None and end.order.scheduler == Scheduler.SPIN and abs(sent - end.order.at_ns) > LAUNCH_TOLERANCE_NS:
             return True
     return False
 

@@ -6,11 +6,12 @@ import importlib.metadata
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from rawpunch.clock import SOURCE
 from rawpunch.dataset.store import Dataset, MachineInfo, Manifest, RunWriter, load, new_run_id
@@ -20,16 +21,27 @@ from rawpunch.lab.features import kernel_release
 from rawpunch.rng import stream
 from rawpunch.scene import Nat, Scene, Side
 from rawpunch.study.bench import Bench, LabBench, Planned
-from rawpunch.study.experiment import Experiment, cell_name
+from rawpunch.study.experiment import Cell, Experiment, cell_name
 from rawpunch.study.measure import LAUNCH_TOLERANCE_NS, TRANSIT_TOLERANCE_NS, rows_of
 from rawpunch.study.sim_bench import SimBench
 from rawpunch.version import __version__
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PART_ATTEMPTS: Final = 60
 """Attempts of a part: what a kill at the worst moment loses."""
 _LIBRARIES: Final = ("scapy", "NetfilterQueue", "pandas", "pyarrow", "numpy", "scipy")
 
-Progress = Callable[[int], None]
+ROUNDS: Final = 60
+"""How often an experiment may ask for more at most."""
+
+
+class Progress(Protocol):
+    """Told of attempts that are finished."""
+
+    def __call__(self, finished: int, more: int = 0, /) -> None:
+        """So many are finished since the last call, and so many more than thought are to come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +64,43 @@ class Job:
 
     def groups(self) -> Iterator[tuple[Scene, list[Planned]]]:
         """All attempts, by scene; within a scene in an order drawn from the seed, so that no cell gets the best minutes."""
+        yield from self._by_scene(
+            [
+                (f"c{number:03d}-r{repeat:04d}", cell, repeat)
+                for number, cell in enumerate(self.experiment.cells())
+                for repeat in range(self.repeats)
+            ],
+            "order",
+        )
+
+    def more(self, attempts: pd.DataFrame) -> list[tuple[Scene, list[Planned]]]:
+        """What the experiment asks for, given all attempts so far, in the same form; nothing when it knows enough.
+
+        A cell that was tried before goes on counting its repeats; a new one gets the next number. Both are read off the attempts,
+        so that a resumed run goes on where it stopped.
+        """
+        wanted = self.experiment.refine(attempts) if self.experiment.refine is not None else []
+        numbers = {cell_name(cell): number for number, cell in enumerate(self.experiment.cells())}
+        repeats = dict(attempts.groupby("cell", observed=True)["repeat"].max() + 1)
+        for cell, attempt in zip(attempts["cell"], attempts["attempt"], strict=True):
+            numbers.setdefault(cell, int(str(attempt)[1:].partition("-")[0]))
+        plan: list[tuple[str, Cell, int]] = []
+        for cell in wanted:
+            name = cell_name(cell)
+            number = numbers.setdefault(name, max(numbers.values(), default=-1) + 1)
+            repeat = int(repeats.get(name, 0))
+            repeats[name] = repeat + 1
+            plan.append((f"c{number:03d}-r{repeat:04d}", cell, repeat))
+        return list(self._by_scene(plan, f"order after {len(attempts)}"))
+
+    def _by_scene(self, plan: list[tuple[str, Cell, int]], order: str) -> Iterator[tuple[Scene, list[Planned]]]:
         by_scene: dict[Scene, list[Planned]] = {}
-        for number, cell in enumerate(self.experiment.cells()):
+        for name, cell, repeat in plan:
             own, attempt = self.experiment.scene(cell), self.experiment.attempt(cell)
             scene = own.model_copy(update={f"nat_{side}": nat for side, nat in self.nats.items()})
-            by_scene.setdefault(scene, []).extend(
-                Planned(f"c{number:03d}-r{repeat:04d}", cell_name(cell), cell, repeat, attempt) for repeat in range(self.repeats)
-            )
+            by_scene.setdefault(scene, []).append(Planned(name, cell_name(cell), cell, repeat, attempt))
         for number, (scene, attempts) in enumerate(by_scene.items()):
-            stream(self.seed, "order", number).shuffle(attempts)
+            stream(self.seed, order, number).shuffle(attempts)
             yield scene, attempts
 
     def manifest(self) -> Manifest:
@@ -113,39 +153,63 @@ def begin(job: Job, *, root: Path | None = None, resume: Path | None = None) -> 
     return RunWriter.resume(resume, job.manifest()) if resume else RunWriter.create(job.manifest(), root=root)
 
 
-def run(job: Job, writer: RunWriter, *, progress: Progress | None = None) -> Dataset:
+def run(job: Job, writer: RunWriter, *, progress: Progress | None = None, bench: Bench | None = None) -> Dataset:
     """Carry out a job and return its dataset; whatever happens, finished parts stay and the folder is let go.
 
     Args:
         job: what to do.
         writer: where it goes; see `begin`.
-        progress: called with the number of attempts finished since the last call.
+        progress: called when attempts are finished.
+        bench: a driver to use, which stays up; by default one is made for this job alone.
 
     Raises:
         MachineCannot: this machine cannot do it, or the lab broke.
         PartialData: the disk is full.
     """
-    with writer, bench_of(job.driver, job.seed, job.made) as bench, tempfile.TemporaryDirectory(prefix="rawpunch-") as scratch:
+    with writer, ExitStack() as stack:
+        if bench is None:
+            bench = stack.enter_context(bench_of(job.driver, job.seed, job.made))
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rawpunch-")))
+        carrying = _Carrying(writer, bench, scratch / "part.pcapng", progress or (lambda _finished, _more=0: None))
         finished = writer.finished_attempts()
-        groups = [(scene, [planned for planned in attempts if planned.name not in finished]) for scene, attempts in job.groups()]
-        tell = progress or (lambda _: None)
-        tell(len(finished))
-        dropped = 0
-        for number, (scene, attempts) in enumerate(groups):
-            if not attempts:
-                continue
-            bench.use(scene)
-            writer.update(scenes={**writer.manifest.scenes, f"scene-{number:02d}": bench.describe()})
-            for start in range(0, len(attempts), PART_ATTEMPTS):
-                batch = attempts[start : start + PART_ATTEMPTS]
-                dropped = _part(bench, writer, batch, Path(scratch) / "part.pcapng", dropped, scene)
-                tell(len(batch))
-        writer.finish([verdict.to_document() for verdict in job.experiment.verdicts(load(writer.path).attempts)])
+        carrying.tell(len(finished))
+        carrying.out((scene, [one for one in attempts if one.name not in finished]) for scene, attempts in job.groups())
+        for _ in range(ROUNDS if job.experiment.refine is not None else 0):
+            groups = job.more(load(writer.path).attempts)
+            if not groups:
+                break
+            carrying.tell(0, sum(len(attempts) for _, attempts in groups))
+            carrying.out(groups)
+        writer.finish([verdict.to_document() for verdict in job.experiment.verdicts(load(writer.path))])
     return load(writer.path)
 
 
-def _part(bench: Bench, writer: RunWriter, batch: list[Planned], capture: Path, dropped: int, scene: Scene) -> int:
-    """Make and write one part; returns the packets lost since the lab began."""
+class _Carrying:
+    """The carrying out of attempts, part by part."""
+
+    def __init__(self, writer: RunWriter, bench: Bench, capture: Path, tell: Progress) -> None:
+        self.writer = writer
+        self.bench = bench
+        self.capture = capture
+        self.tell = tell
+
+    def out(self, groups: Iterable[tuple[Scene, list[Planned]]]) -> None:
+        """Make and write all attempts, scene by scene."""
+        for scene, attempts in groups:
+            if not attempts:
+                continue
+            self.bench.use(scene)
+            described, scenes = self.bench.describe(), self.writer.manifest.scenes
+            if described not in scenes.values():
+                self.writer.update(scenes={**scenes, f"scene-{len(scenes):02d}": described})
+            for start in range(0, len(attempts), PART_ATTEMPTS):
+                batch = attempts[start : start + PART_ATTEMPTS]
+                _part(self.bench, self.writer, batch, self.capture, scene)
+                self.tell(len(batch))
+
+
+def _part(bench: Bench, writer: RunWriter, batch: list[Planned], capture: Path, scene: Scene) -> None:
+    """Make and write one part."""
     part = writer.next_part()
     name = writer.capture_name(part)
     recording = bench.make(batch, capture)
@@ -155,9 +219,8 @@ def _part(bench: Bench, writer: RunWriter, batch: list[Planned], capture: Path, 
         rows.tables(),
         levels={planned.cell_name: dict(planned.cell) for planned in batch},
         captures={name: capture},
-        capture_drops={"all": recording.dropped - dropped},
+        capture_drops={"all": recording.dropped},
     )
-    return recording.dropped
 
 
 def bench_of(driver: str, seed: int, nats: Mapping[Side, str]) -> Bench:
