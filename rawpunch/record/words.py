@@ -52,6 +52,7 @@ class Outcome(Word):
     UNREACHABLE = "unreachable", "An ICMP error ended the end that failed first."
     TIMED_OUT = "timed_out", "No end got a deciding answer before it gave up."
     HALF_OPEN = "half_open", "One end reached ESTABLISHED and the other did not."
+    SAMPLED = "sampled", "No connection was wanted: SYNs showed which external ports a NAT gives, and were left unanswered."
     NOT_MEASURED = (
         "not_measured",
         "An end could not even start (its port was taken, the lab broke); the cause column says why.",
@@ -74,3 +75,5 @@ class EndKind(Word):
     RAW = "raw", "Crafted segments, the toolkit's handshake table deciding."
     LISTENING = "listening", "A kernel socket that listens and accepts."
     REPLAY = "replay", "One side of a captured flow or of a script, played again."
+    SAMPLER = "sampler", "Ready SYNs, one after the other, of which none is to be answered."
+    SILENT = "silent", "Takes in what comes and answers nothing."
