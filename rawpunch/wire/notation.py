@@ -154,15 +154,10 @@ def parse_segment(line: str, names: Mapping[str, str] | None = None) -> Segment:
         raise Malformed(f"{line!r} is not a segment in the notation", todo="write: A:1 > B:2  SYN  seq 100")
     words = found["fields"].split()
     fields = {name: int(value) for name, value in zip(words[::2], words[1::2], strict=True)}
-    flags = _KINDS[found["kind"]]
-    for extra in found["more"].split("+")[1:]:
-        if extra not in Flags.__members__:
-            raise Malformed(f"{extra!r} is not a TCP flag")
-        flags |= Flags[extra]
     return Segment(
         _endpoint(found["source"], names),
         _endpoint(found["destination"], names),
-        flags,
+        parse_flags(found["kind"] + found["more"]),
         fields.get("seq", 0),
         fields.get("ack", 0),
         fields.get("win", MAX_WINDOW),
@@ -170,6 +165,23 @@ def parse_segment(line: str, names: Mapping[str, str] | None = None) -> Segment:
         bytes(fields.get("len", 0)),
         ttl=fields.get("ttl", DEFAULT_TTL),
     )
+
+
+def parse_flags(text: str) -> Flags:
+    """The control bits in a word such as ``SYN-ACK`` or ``SYN+FIN``.
+
+    Raises:
+        Malformed: it names no kind, or no flag.
+    """
+    kind, *more = text.split("+")
+    if kind not in _KINDS:
+        raise Malformed(f"{kind!r} is no kind of segment", todo=f"one of {', '.join(_KINDS)}")
+    flags = _KINDS[kind]
+    for extra in more:
+        if extra not in Flags.__members__:
+            raise Malformed(f"{extra!r} is not a TCP flag")
+        flags |= Flags[extra]
+    return flags
 
 
 def _endpoint(text: str, names: Mapping[str, str] | None) -> Endpoint:
