@@ -2,8 +2,8 @@
 
     ./dev run python tests/benchmarks/sampling_figures.py [rootless|root] [COUNT]
 
-hostA sends SYNs through natA (masquerade) to an observer, whose kernel drops them behind its tap. A rate is mappings observed by the
-time between the first SYN's leaving and the last one's arrival; the making of the packets and the join are timed as well.
+hostA sends SYNs through natA (masquerade) to an observer, whose kernel drops them behind its tap. A rate is mappings observed by
+the time between the first SYN's leaving and the last one's arrival; the making of the packets and the join are timed as well.
 """
 
 from __future__ import annotations
