@@ -18,6 +18,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -26,11 +27,28 @@ from rawpunch.channel import Channel, Message
 from rawpunch.errors import RawpunchError
 from rawpunch.lab.features import tool
 from rawpunch.lab.namespaces import become_root_inside, call_yourself, die_with_parent, enter, new_network, outlive_parent
+from rawpunch.lab.warden import ending_of, run
 
 _SIOCETHTOOL: Final = 0x8946
 _SPAWN_S: Final = 0.3
 """How long a program has to fail at once."""
 _OFFLOADS_OFF: Final = (0x15, 0x17, 0x1F, 0x24, 0x2C)  # rx checksum, tx checksum, TSO, GSO, GRO
+
+
+class Program:
+    """A program of the user's, by its warden."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._status: int | None = None
+
+    def ended(self) -> int | None:
+        """Its exit status; None while it runs."""
+        if self._status is None:
+            pid, status = os.waitpid(self._pid, os.WNOHANG)
+            if pid:
+                self._status = abs(os.waitstatus_to_exitcode(status))
+        return self._status
 
 
 class Keeper:
@@ -42,7 +60,7 @@ class Keeper:
         self.children: set[int] = set()
         self.standing = False
         self.passing: list[Channel] = []  # channels that go out with the next answer
-        self.programs: dict[str, subprocess.Popen[bytes]] = {}
+        self.programs: dict[str, Program] = {}
         self.kept: list[int] = []  # its workers' channels, once the lab stands by itself
 
     def serve(self) -> None:
@@ -122,28 +140,39 @@ class Keeper:
     def do_spawn(self, node: str, command: str, environment: dict[str, str]) -> Message:
         """Start a program of the user's in a node; it ends with the lab."""
         parent = os.getpid()
-        with self._inside(node):
-            process = subprocess.Popen(
-                ["/bin/sh", "-c", command],
-                env=os.environ | environment,
-                stdin=subprocess.DEVNULL,
-                preexec_fn=lambda: die_with_parent(parent),  # noqa: PLW1509  this process has one thread
-            )
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_SPAWN_S)
-        if process.returncode:
-            raise RawpunchError(f"{command!r} ended with status {process.returncode} in {node}", todo="look at its message above")
-        self.programs[f"{node}: {command}"] = process
-        return {"pid": process.pid}
+        pid = os.fork()
+        if pid == 0:
+            os._exit(self._warden(parent, node, command, environment))
+        program = Program(pid)
+        end = time.monotonic() + _SPAWN_S
+        while program.ended() is None and time.monotonic() < end:
+            time.sleep(_SPAWN_S / 30)
+        if status := program.ended():
+            raise RawpunchError(f"{command!r} ended {ending_of(status)} in {node}", todo="look at its message above")
+        self.programs[f"{node}: {command}"] = program
+        return {"pid": pid}
+
+    def _warden(self, parent: int, node: str, command: str, environment: dict[str, str]) -> int:
+        """The life of a program's warden; returns its exit status."""
+        try:
+            enter(self.nodes[node])
+            nothing = os.open(os.devnull, os.O_RDONLY)
+            os.dup2(nothing, 0)
+            self.channel.close()
+            return run(parent, command, os.environ | environment)
+        except BaseException:  # noqa: BLE001  a worker's last words before os._exit
+            sys.excepthook(*sys.exc_info())
+            return 1
 
     def do_check(self, devices: dict[str, list[str]]) -> Message:
-        """Which of these devices (node -> names) are missing or down, and which programs have failed."""
-        missing = [name for name, process in self.programs.items() if process.poll()]
+        """Which of these devices (node -> names) are missing or down, and which programs have ended, with their status."""
+        missing = []
         for node, names in devices.items():
             with self._inside(node):
                 present = Path("/proc/thread-self/net/dev").read_text(encoding="ascii")
                 missing += [f"{node}:{name}" for name in names if f" {name}:" not in f" {present}"]
-        return {"missing": missing}
+        ended = {name: status for name, program in self.programs.items() if (status := program.ended()) is not None}
+        return {"missing": missing, "ended": ended}
 
     def do_stand(self) -> Message:
         """Outlive whoever made the lab, until SIGTERM."""

@@ -22,6 +22,7 @@ from rawpunch.channel import Channel, Message
 from rawpunch.errors import LabBroken
 from rawpunch.lab import features, wiring
 from rawpunch.lab.nat_rules import LEAK_COUNTER, TABLE, port_map_elements
+from rawpunch.lab.warden import ending_of
 from rawpunch.nat.behavior import Invalid
 from rawpunch.scene import SIDES, VANTAGES, Scene, Side
 
@@ -237,16 +238,23 @@ class Lab:
         return int(found[1])
 
     def check(self) -> None:
-        """Verify that every node still has its devices.
+        """Verify that every node still has its devices, and that no program of the user's has failed.
 
         Raises:
-            LabBroken: something is missing, named.
+            LabBroken: something is missing or has ended, named.
         """
-        missing = self._ask({"do": "check", "devices": self._devices()})["missing"]
-        if missing:
-            raise LabBroken(
-                f"the lab lost {', '.join(missing)}", why="a device or its namespace was removed", todo="run again with --resume"
-            )
+        found = self._ask({"do": "check", "devices": self._devices()})
+        if found["missing"]:
+            lost = ", ".join(found["missing"])
+            raise LabBroken(f"the lab lost {lost}", why="a device or its namespace was removed", todo="run again with --resume")
+        for name, status in found["ended"].items():
+            if status:
+                raise LabBroken(f"the NAT program in {name} ended {ending_of(status)}", todo="look at its messages above")
+
+    def ended_programs(self) -> dict[str, str]:
+        """The user's programs that have ended, and how; one that only sets something up ends, and nothing is wrong."""
+        found = self._ask({"do": "check", "devices": {}})["ended"]
+        return {name: ending_of(status) for name, status in found.items()}
 
     @property
     def leaks_are_faults(self) -> bool:

@@ -16,6 +16,7 @@ from rawpunch.errors import MachineCannot
 
 CLONE_NEWUSER: Final = 0x1000_0000
 CLONE_NEWNET: Final = 0x4000_0000
+CLONE_NEWPID: Final = 0x2000_0000
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NAME: Final = 15
 

@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -155,3 +156,38 @@ def test_any_program_can_be_the_nat(tmp_path: Path) -> None:
         assert all(30_000 <= port <= 30_100 for port in _mapped(lab, tmp_path, PORTS))
     with pytest.raises(LabBroken, match="status 3"), Lab(_scene("linux-masquerade"), nats={"a": "cmd:exit 3"}):
         pass
+
+
+def _running(words: str) -> bool:
+    """Whether a process has been started with these words."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has just ended
+            if words.encode() in path.read_bytes().replace(b"\0", b" "):
+                return True
+    return False
+
+
+def test_a_program_ends_with_its_lab_children_and_all() -> None:
+    """Nothing of it is left, though its shell was not the one that did the work."""
+    with Lab(_scene("linux-masquerade"), nats={"a": "cmd:sleep 77.25 & sleep 77.125; true"}) as lab:
+        assert _running("sleep 77.25")
+        assert _running("sleep 77.125")
+        assert lab.ended_programs() == {}
+        lab.check()
+    end = time.monotonic() + 5
+    while (_running("sleep 77.25") or _running("sleep 77.125")) and time.monotonic() < end:
+        time.sleep(0.02)
+    assert not _running("sleep 77.25")
+    assert not _running("sleep 77.125")
+
+
+@pytest.mark.parametrize(("program", "how"), [("sleep 0.5; exit 3", "with status 3"), ("sleep 0.5; kill -SEGV $$", "by SIGSEGV")])
+def test_a_program_that_dies_later_is_named(program: str, how: str) -> None:
+    """The check says which program it was and how it ended."""
+    with Lab(_scene("linux-masquerade"), nats={"a": f"cmd:{program}"}) as lab:
+        end = time.monotonic() + 5
+        while not lab.ended_programs() and time.monotonic() < end:
+            time.sleep(0.05)
+        assert list(lab.ended_programs().values()) == [how]
+        with pytest.raises(LabBroken, match=f"natA: {program[:9]}.* ended {how}"):
+            lab.check()
