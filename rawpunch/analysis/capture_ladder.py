@@ -44,7 +44,7 @@ def ladder_of_flow(found: Classified, attempt: int, *, most: int = MOST, closing
     frame = found.packets_of(attempt)
     (told,) = found.rows(attempt, attempt + 1)
     words = dict.fromkeys(word.replace("_", " ") for word in (told["pattern"], told["outcome"]) if word)
-    vantages = [vantage.name for vantage in found.packets.vantages]
+    vantages = [vantage.name for vantage in found.vantages]
     decider, mark, number = (told["decided_by"] or "").rpartition("#")
     order, silent = None, vantages
     if not (frame["direction"].notna().all() and all(":" in vantage for vantage in vantages)):

@@ -47,7 +47,7 @@ def patterns_by_view(captures: Mapping[str, Classified]) -> pd.DataFrame:
     rows: dict[str, dict[str, str]] = {}
     names: dict[str, None] = {}
     for name, found in captures.items():
-        names |= dict.fromkeys(vantage.name for vantage in found.packets.vantages)
+        names |= dict.fromkeys(vantage.name for vantage in found.vantages)
         for attempt, row in enumerate(found.rows()):
             told = {view.vantage: str(tell([view]).pattern) for view in found.views_of(attempt)}
             rows[name if len(found) == 1 else f"{name} {attempt + 1}"] = told | {TOGETHER: row["pattern"]}

@@ -5,25 +5,28 @@
     found.packets_of(0)        # the packets of one attempt
     found.views_of(0)          # the same as `record.pattern.tell` takes them
 
-Packets are read, sorted into attempts, merged over vantage points, told and counted as arrays.
+Packets are read, sorted into attempts, merged over vantage points, told and counted as arrays. Of captures with more packets than
+memory should hold (`HELD`), they wait in files meanwhile, and are classified part by part (`rawpunch.capture.parted`).
 """
 
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from rawpunch.capture.attempts import Sorted, sort_packets
 from rawpunch.capture.columns import iter_captures
 from rawpunch.capture.counting import Counts, count_all
 from rawpunch.capture.groups import NONE
 from rawpunch.capture.merging import Views, merge
-from rawpunch.capture.packets import ICMP, Packets, read_packets
+from rawpunch.capture.packets import ARRAYS, ICMP, PacketReader, Packets, Vantage
 from rawpunch.capture.readings import PATTERNS, read
 from rawpunch.capture.records import File, Ints, Progress
 from rawpunch.capture.telling import OUTCOMES, Tellings, tell_all
@@ -31,37 +34,98 @@ from rawpunch.capture.viewing import AT, views_of
 from rawpunch.errors import UnknownName
 from rawpunch.record.pattern import View
 from rawpunch.record.words import Outcome
+from rawpunch.wire.endpoint import Endpoint
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True, slots=True)
-class Classified:
+@dataclass(slots=True)
+class Attempts:
+    """What is told of attempts, in arrays with one element each."""
+
+    a: Ints
+    """The first to send a SYN, as the nearest view has it; endpoints are numbers, see `Packets`."""
+    b: Ints
+    pattern: npt.NDArray[np.int8]
+    outcome: npt.NDArray[np.int8]
+    counts: Counts
+    first_ns: Ints
+    established_ns: Ints
+    """NONE where it was not."""
+    vantage: npt.NDArray[np.int32]
+    """Of the deciding packet; -1 where there is none."""
+    number: npt.NDArray[np.uint32]
+    """Of the deciding packet."""
+
+    def take(self, which: Ints | slice) -> Attempts:
+        """Some of them."""
+        counts = Counts(*(getattr(self.counts, name)[which] for name in Counts.__slots__))
+        others = {name: getattr(self, name)[which] for name in self.__slots__ if name != "counts"}
+        return Attempts(counts=counts, **others)
+
+
+class Classified(ABC):
     """The attempts in some captures, in order of their first packets."""
 
-    packets: Packets
-    ordered: Sorted
-    views: Views
-    told: Tellings
-    counts: Counts
+    __slots__ = ()
 
-    def __len__(self) -> int:
-        return self.views.attempts
+    @abstractmethod
+    def __len__(self) -> int: ...
 
     @property
+    @abstractmethod
     def files(self) -> tuple[File, ...]:
         """The files, and what was skipped in each."""
-        return self.packets.files
 
     @property
+    @abstractmethod
+    def vantages(self) -> tuple[Vantage, ...]:
+        """Where packets were seen."""
+
+    @property
+    @abstractmethod
     def segments(self) -> int:
         """TCP segments in all files; one that several vantage points saw is there several times."""
-        return int((self.packets.flags != ICMP).sum())
+
+    @abstractmethod
+    def attempts(self) -> Attempts:
+        """What is told of all of them."""
+
+    @abstractmethod
+    def endpoints(self, numbers: Ints) -> list[Endpoint]:
+        """The endpoints of these numbers."""
+
+    @abstractmethod
+    def packets_of(self, attempt: int) -> pd.DataFrame:
+        """The packets of one attempt in order of time, as `read_capture` has them, with columns for where they were seen.
+
+        Columns besides: ``vantage``, ``view`` (each 4-tuple that a vantage point saw is a view), ``from_a`` (whether end A sent
+        it, or B was told of it), ``at`` ("a" or "b" at that end's own host, else "").
+
+        Raises:
+            UnknownName: there is no attempt of that number.
+        """
+
+    @abstractmethod
+    def views_of(self, attempt: int) -> list[View]:
+        """What each vantage point saw of one attempt, as `record.pattern.tell` takes it (without options and windows).
+
+        Raises:
+            UnknownName: there is no attempt of that number.
+        """
+
+    def skipped(self) -> dict[str, int]:
+        """Reason -> how many packets were skipped, over all files."""
+        total: dict[str, int] = {}
+        for file in self.files:
+            for reason, count in file.skipped.items():
+                total[reason] = total.get(reason, 0) + count
+        return total
 
     def by_pattern(self) -> dict[str, int]:
         """Pattern -> attempts, for the patterns that occur."""
-        counted = np.bincount(self.told.pattern, minlength=len(PATTERNS)).tolist()
+        counted = np.bincount(self.attempts().pattern, minlength=len(PATTERNS)).tolist()
         return {str(pattern): count for pattern, count in zip(PATTERNS, counted, strict=True) if count}
 
     def rows(self, start: int = 0, stop: int | None = None) -> list[dict[str, Any]]:
@@ -71,19 +135,21 @@ class Classified:
         show it), syn, syn_ack, rst, syn_retransmissions, icmp_errors, segments, first_ns, established_ns (when the later end
         completed, or None), decided_by (vantage point # packet number, where that packet was first seen, or None).
         """
-        stop = len(self) if stop is None else min(stop, len(self))
-        which = np.arange(start, max(stop, start))
-        told, counts = self.told, self.counts
+        told = self.attempts().take(slice(start, len(self) if stop is None else stop))
+        ends = self.endpoints(np.concatenate([told.a, told.b]))
+        names = [vantage.name for vantage in self.vantages]
         columns: dict[str, list[Any]] = {
-            "flow": self._flows(which),
-            "pattern": [str(PATTERNS[code]) for code in told.pattern[which].tolist()],
-            "outcome": [None if (word := OUTCOMES[code]) is None else str(word) for code in told.outcome[which].tolist()],
+            "flow": [f"{a} > {b}" for a, b in zip(ends[: len(told.a)], ends[len(told.a) :], strict=True)],
+            "pattern": [str(PATTERNS[code]) for code in told.pattern.tolist()],
+            "outcome": [None if (word := OUTCOMES[code]) is None else str(word) for code in told.outcome.tolist()],
+            **{name: getattr(told.counts, name).tolist() for name in Counts.__slots__},
+            "first_ns": told.first_ns.tolist(),
+            "established_ns": [None if time_ns == NONE else time_ns for time_ns in told.established_ns.tolist()],
+            "decided_by": [
+                None if vantage < 0 else f"{names[vantage]}#{number}"
+                for vantage, number in zip(told.vantage.tolist(), told.number.tolist(), strict=True)
+            ],
         }
-        for name in Counts.__slots__:
-            columns[name] = getattr(counts, name)[which].tolist()
-        columns["first_ns"] = self._first_ns()[which].tolist()
-        columns["established_ns"] = self._established_ns(which)
-        columns["decided_by"] = self._deciders(which)
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     @property
@@ -95,54 +161,97 @@ class Classified:
         words = dict.fromkeys(("pattern", "outcome"), "category")
         return frame.astype({**words, "established_ns": "Int64"})
 
-    def _flows(self, which: Ints) -> list[str]:
-        """``A:p > B:q`` in the words of A's own view, or of the first that saw the attempt."""
+    def check(self, attempt: int) -> None:
+        """Whether there is an attempt of that number.
+
+        Raises:
+            UnknownName: there is none.
+        """
+        if not 0 <= attempt < len(self):
+            raise UnknownName(
+                f"there is no flow {attempt + 1}", why=f"there are {len(self)}", todo="rawpunch classify FILE lists them"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Whole(Classified):
+    """All packets in memory."""
+
+    packets: Packets
+    ordered: Sorted
+    views: Views
+    told: Tellings
+    counts: Counts
+    _attempts: list[Attempts] = field(default_factory=list, repr=False)
+    """Made when they are first asked for."""
+
+    def __len__(self) -> int:
+        return self.views.attempts
+
+    @property
+    def files(self) -> tuple[File, ...]:
+        """The files, and what was skipped in each."""
+        return self.packets.files
+
+    @property
+    def vantages(self) -> tuple[Vantage, ...]:
+        """Where packets were seen."""
+        return self.packets.vantages
+
+    @property
+    def segments(self) -> int:
+        """TCP segments in all files; one that several vantage points saw is there several times."""
+        return int((self.packets.flags != ICMP).sum())
+
+    def endpoints(self, numbers: Ints) -> list[Endpoint]:
+        """The endpoints of these numbers."""
+        return self.packets.endpoints(numbers)
+
+    def by_pattern(self) -> dict[str, int]:
+        """Pattern -> attempts, for the patterns that occur."""
+        counted = np.bincount(self.told.pattern, minlength=len(PATTERNS)).tolist()
+        return {str(pattern): count for pattern, count in zip(PATTERNS, counted, strict=True) if count}
+
+    def attempts(self) -> Attempts:
+        """What is told of all of them."""
+        if not self._attempts:
+            self._attempts.append(self._told())
+        return self._attempts[0]
+
+    def _told(self) -> Attempts:
+        told, ordered = self.told, self.ordered
+        first = np.full(len(self), NONE)
+        np.minimum.at(first, self.views.attempt, ordered.time_ns[ordered.attempts.start])
+        good = told.outcome == OUTCOMES.index(Outcome.ESTABLISHED)
+        there = told.decider != NONE
+        place = ordered.place[told.decider[there]]
+        vantage, number = np.full(len(self), -1, np.int32), np.zeros(len(self), np.uint32)
+        vantage[there], number[there] = self.packets.vantage[place], self.packets.number[place]
+        a, b = self._ends()
+        established_ns = np.where(good, told.decided_ns, NONE)
+        return Attempts(a, b, told.pattern, told.outcome, self.counts, first, established_ns, vantage, number)
+
+    def _ends(self) -> tuple[Ints, Ints]:
+        """A and B in the words of A's own view, or of the first that saw the attempt."""
         views, ordered = self.views, self.ordered
         start = ordered.attempts.start
-        chosen = np.full(len(self), -1)
+        view = np.full(len(self), -1)
         order = np.lexsort((ordered.time_ns[start], views.near != 0, views.attempt))[::-1]
-        chosen[views.attempt[order]] = order
-        view = chosen[which]
+        view[views.attempt[order]] = order
         low, high = ordered.low[start[view]], ordered.high[start[view]]
-        low_is_a = views.low_is_a[view]
-        ends = np.concatenate([np.where(low_is_a, low, high), np.where(low_is_a, high, low)])
-        texts = self.packets.endpoints(ends)
-        return [f"{a} > {b}" for a, b in zip(texts[: len(which)], texts[len(which) :], strict=True)]
-
-    def _first_ns(self) -> Ints:
-        first = np.full(len(self), NONE)
-        np.minimum.at(first, self.views.attempt, self.ordered.time_ns[self.ordered.attempts.start])
-        return first
-
-    def _established_ns(self, which: Ints) -> list[int | None]:
-        good = (self.told.outcome[which] == OUTCOMES.index(Outcome.ESTABLISHED)).tolist()
-        return [time_ns if done else None for time_ns, done in zip(self.told.decided_ns[which].tolist(), good, strict=True)]
-
-    def _deciders(self, which: Ints) -> list[str | None]:
-        decider = self.told.decider[which]
-        there = decider != NONE
-        place = self.ordered.place[decider[there]]
-        names = [vantage.name for vantage in self.packets.vantages]
-        found: list[str | None] = [None] * len(which)
-        seen = zip(self.packets.vantage[place].tolist(), self.packets.number[place].tolist(), strict=True)
-        for attempt, (vantage, number) in zip(np.flatnonzero(there).tolist(), seen, strict=True):
-            found[attempt] = f"{names[vantage]}#{number}"
-        return found
+        return np.where(views.low_is_a[view], low, high), np.where(views.low_is_a[view], high, low)
 
     # --- one attempt ---
 
     def packets_of(self, attempt: int) -> pd.DataFrame:
-        """The packets of one attempt in order of time, as `read_capture` has them, with columns for where they were seen.
-
-        Columns besides: ``vantage``, ``view`` (each 4-tuple that a vantage point saw is a view), ``from_a`` (whether end A sent
-        it, or B was told of it), ``at`` ("a" or "b" at that end's own host, else "").
+        """The packets of one attempt; see `Classified.packets_of`.
 
         Raises:
             UnknownName: there is no attempt of that number.
         """
         import pandas as pd  # noqa: PLC0415 - as above
 
-        self._check(attempt)
+        self.check(attempt)
         views, ordered, packets = self.views, self.ordered, self.packets
         parts = []
         for view in np.flatnonzero(views.attempt == attempt).tolist():
@@ -157,19 +266,13 @@ class Classified:
         return whole.sort_values(["time_ns", "number"], kind="stable", ignore_index=True)
 
     def views_of(self, attempt: int) -> list[View]:
-        """What each vantage point saw of one attempt, as `record.pattern.tell` takes it (without options and windows).
+        """What each vantage point saw of one attempt; see `Classified.views_of`.
 
         Raises:
             UnknownName: there is no attempt of that number.
         """
-        self._check(attempt)
+        self.check(attempt)
         return views_of(self.packets, self.ordered, self.views, attempt)
-
-    def _check(self, attempt: int) -> None:
-        if not 0 <= attempt < len(self):
-            raise UnknownName(
-                f"there is no flow {attempt + 1}", why=f"there are {len(self)}", todo="rawpunch classify FILE lists them"
-            )
 
 
 def _rows(path: Path, interface: str, numbers: Ints) -> pd.DataFrame:
@@ -184,20 +287,44 @@ COLUMNS: Final = ("flow", "pattern", "outcome", *Counts.__slots__, "first_ns", "
 """What `Classified.rows` and `Classified.flows` have."""
 
 
-def classify(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], *, progress: Progress | None = None) -> Classified:
+HELD: Final = 3_000_000
+"""So many packets are held in memory, at some 300 octets each; of captures that have more, all wait in files."""
+
+
+def classify(
+    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], *, progress: Progress | None = None, held: int = HELD
+) -> Classified:
     """Classify every handshake in one or several capture files.
 
     Args:
         paths: a file, or several of the same traffic, whose clocks agree.
         progress: called with the number of the files' octets read since the last call.
+        held: how many packets may be held in memory.
 
     Raises:
         Unreadable: a file cannot be opened or is no capture; a damaged one gives what lies before the damage.
+        MachineCannot: the packets do not fit into the folder for temporary files.
     """
     files = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-    packets = read_packets(files, progress=progress)
+    reader = PacketReader(files, progress=progress)
+    parts: dict[str, list[Any]] = {name: [] for name in ARRAYS}
+    pieces = reader.pieces()
+    rows = 0
+    for piece in pieces:
+        for name, column in piece.items():
+            parts[name].append(column)
+        rows += len(piece["number"])
+        if rows > held:
+            from rawpunch.capture.parted import Parted  # noqa: PLC0415 - it stands on this module
+
+            return Parted.of(reader, parts, pieces)
+    return whole(reader.packets(parts))
+
+
+def whole(packets: Packets) -> Whole:
+    """Classify packets in memory."""
     ordered = sort_packets(packets)
     views = merge(packets, ordered)
     readings = read(packets, ordered, views)
     told = tell_all(packets, ordered, views, readings)
-    return Classified(packets, ordered, views, told, count_all(packets, ordered, views))
+    return Whole(packets, ordered, views, told, count_all(packets, ordered, views))

@@ -7,7 +7,7 @@ the endpoints of the flow that it speaks of, turned round as an answer: from the
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -71,13 +71,49 @@ class Packets:
         found = [Endpoint(text, port) for text, port in zip(texts, (different & 0xFFFF).tolist(), strict=True)]
         return [found[index] for index in back.reshape(-1).tolist()]
 
-    def skipped(self) -> dict[str, int]:
-        """Reason -> how many, over all files."""
-        total: dict[str, int] = {}
-        for file in self.files:
-            for reason, count in file.skipped.items():
-                total[reason] = total.get(reason, 0) + count
-        return total
+
+class PacketReader:
+    """Reads all TCP segments, and ICMP errors about them, of some files.
+
+    Args:
+        paths: capture files.
+        progress: called with the number of the files' octets read since the last call.
+    """
+
+    def __init__(self, paths: Sequence[str | os.PathLike[str]], *, progress: Progress | None = None) -> None:
+        self.paths = paths
+        self.addresses = Addresses()
+        self._progress = progress
+        self._files: list[File] = []
+        self._places: list[tuple[int, str]] = []
+
+    def pieces(self) -> Iterator[dict[str, Array]]:
+        """The columns of `Packets` for some megabytes of a file after the other.
+
+        Raises:
+            Unreadable: a file cannot be opened or is no capture; a damaged one gives what lies before the damage.
+        """
+        for index, path in enumerate(self.paths):
+            decoder = Decoder(path, _COLUMNS, self.addresses)
+            codes = np.zeros(0, np.int32)
+            rows = taken = 0
+            for piece in decoder.pieces():
+                names = decoder.words["interface"]
+                fresh = [(index, name) for name in names[len(codes) :]]
+                codes = np.append(codes, np.arange(len(self._places), len(self._places) + len(fresh), dtype=np.int32))
+                self._places += fresh
+                yield _numbers(piece, codes)
+                rows += len(piece.filled["number"])
+                if self._progress:
+                    self._progress(decoder.findings.read_bytes - taken)
+                    taken = decoder.findings.read_bytes
+            self._files.append(File.of(path, decoder.findings, rows))
+
+    def packets(self, parts: dict[str, list[Array]]) -> Packets:
+        """Pieces of columns in one, when all have been read; the lists are emptied."""
+        vantages = tuple(_vantages(self._files, self._places))
+        joined = {name: _joined(parts[name], dtype) for name, dtype in ARRAYS.items()}
+        return Packets(tuple(self._files), vantages, self.addresses, **joined)
 
 
 def read_packets(paths: Sequence[str | os.PathLike[str]], *, progress: Progress | None = None) -> Packets:
@@ -90,35 +126,15 @@ def read_packets(paths: Sequence[str | os.PathLike[str]], *, progress: Progress 
     Raises:
         Unreadable: a file cannot be opened or is no capture; a damaged one gives what lies before the damage.
     """
-    addresses = Addresses()
-    files: list[File] = []
-    places: list[tuple[int, str]] = []
-    parts: dict[str, list[Array]] = {name: [] for name in _ARRAYS}
-    for index, path in enumerate(paths):
-        decoder = Decoder(path, _COLUMNS, addresses)
-        codes = np.zeros(0, np.int32)
-        rows = taken = 0
-        for piece in decoder.pieces():
-            names = decoder.words["interface"]
-            fresh = [(index, name) for name in names[len(codes) :]]
-            codes = np.append(codes, np.arange(len(places), len(places) + len(fresh), dtype=np.int32))
-            places += fresh
-            for name, column in _numbers(piece, codes).items():
-                parts[name].append(column)
-            rows += len(piece.filled["number"])
-            if progress:
-                progress(decoder.findings.read_bytes - taken)
-                taken = decoder.findings.read_bytes
-        files.append(File.of(path, decoder.findings, rows))
-    return Packets(
-        tuple(files),
-        tuple(_vantages(files, places)),
-        addresses,
-        **{name: _joined(pieces, _ARRAYS[name]) for name, pieces in parts.items()},
-    )
+    reader = PacketReader(paths, progress=progress)
+    parts: dict[str, list[Array]] = {name: [] for name in ARRAYS}
+    for piece in reader.pieces():
+        for name, column in piece.items():
+            parts[name].append(column)
+    return reader.packets(parts)
 
 
-_ARRAYS: Final[dict[str, Any]] = {
+ARRAYS: Final[dict[str, Any]] = {
     "vantage": np.int32,
     "number": np.uint32,
     "time_ns": np.int64,
@@ -131,6 +147,7 @@ _ARRAYS: Final[dict[str, Any]] = {
     "ttl": np.uint8,
     "direction": np.int8,
 }
+"""Column of `Packets` -> its type."""
 
 
 def _joined(pieces: list[Array], dtype: Any) -> Array:

@@ -63,7 +63,7 @@ def totals(found: Classified) -> dict[str, Any]:
         "segments": found.segments,
         "flows": len(found),
         "by_pattern": found.by_pattern(),
-        "skipped": found.packets.skipped(),
+        "skipped": found.skipped(),
     }
 
 

@@ -120,12 +120,15 @@ def _first_flow(found: Classified, pattern: str) -> int:
             why="a ladder shows one",
             todo="--flow N or --pattern WORD; rawpunch classify lists them",
         )
-    number = next((number for number, row in enumerate(found.rows(), 1) if row["pattern"] == pattern), None)
-    if number is None:
+    from rawpunch.capture.readings import PATTERNS
+
+    codes = [code for code, word in enumerate(PATTERNS) if word == pattern]
+    numbers = (found.attempts().pattern == codes[0]).nonzero()[0] if codes else []
+    if not len(numbers):
         raise UnknownName(
             f"no flow is {pattern!r}", why=f"the patterns are {', '.join(found.by_pattern())}", todo="rawpunch classify"
         )
-    return number
+    return int(numbers[0]) + 1
 
 
 def _first(dataset: Dataset, pattern: str, ends: str) -> str:

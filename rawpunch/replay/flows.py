@@ -42,7 +42,7 @@ class Captures:
     @property
     def skipped(self) -> dict[str, int]:
         """Why packets could not be read -> how many."""
-        return self.classified.packets.skipped()
+        return self.classified.skipped()
 
     def script(self, number: int) -> Script:
         """The script of a flow, with the payload bytes that were captured.
@@ -61,7 +61,7 @@ class Captures:
     def _views(self, attempt: int) -> list[View]:
         """What each vantage point saw, packets whole."""
         frame = self.classified.packets_of(attempt)
-        paths = {vantage.name: self.classified.files[vantage.file].path for vantage in self.classified.packets.vantages}
+        paths = {vantage.name: self.classified.files[vantage.file].path for vantage in self.classified.vantages}
         known = self.classified.views_of(attempt)
         views = []
         for view, (_, rows) in zip(known, frame.groupby("view"), strict=True):

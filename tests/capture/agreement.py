@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rawpunch.capture.classify import Classified
+from rawpunch.capture.classify import Classified, Whole
 from rawpunch.capture.columns import read_capture
 from rawpunch.capture.flows import seen_of
 from rawpunch.capture.readings import PATTERNS
@@ -16,6 +16,7 @@ from rawpunch.wire import Endpoint, IcmpError
 
 def agree(found: Classified) -> None:
     """Each attempt is told as the pure form tells it."""
+    assert isinstance(found, Whole)
     rows = found.rows()
     for attempt, row in enumerate(rows):
         views = found.views_of(attempt)
@@ -47,6 +48,7 @@ def attempts_of(path: Path) -> list[tuple[str, list[int]]]:
 
 def splits_alike(path: Path, found: Classified) -> None:
     """Each attempt at each vantage point has the packets that the pure form gives it."""
+    assert isinstance(found, Whole)
     packets, ordered = found.packets, found.ordered
     parts = []
     for start, end in zip(ordered.attempts.start.tolist(), ordered.attempts.end.tolist(), strict=True):

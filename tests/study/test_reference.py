@@ -41,7 +41,7 @@ def test_each_shows_what_it_is_to_show(reference: Reference) -> None:
     """One attempt of its pattern and outcome, seen at all vantage points that its packets reached; nothing could not be read."""
     found = classify(FOLDER / reference.file)
     assert [(row["pattern"], row["outcome"]) for row in found.rows()] == [(reference.pattern, reference.outcome)]
-    assert found.packets.skipped() == {}
+    assert found.skipped() == {}
     vantages = set(read_capture(FOLDER / reference.file)["interface"].cat.categories)
     assert vantages == ({"hostA:lo"} if reference.pattern is Pattern.SELF_CONNECT else set(VANTAGES))
 
