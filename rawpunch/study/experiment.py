@@ -11,8 +11,9 @@ An experiment is a Python file with these names at its top level:
     verdicts(attempts) -> list[Verdict]        conclusions from the attempts table, and from nothing else;
                                                verdicts(attempts, run) may look at the run's other tables too
 
-and, where a fixed grid would waste attempts, as in the search for an edge:
+and, where all combinations of levels or a fixed grid would waste attempts, as in the search for an edge:
 
+    sensible(cell) -> bool                     whether a combination of levels is to be tried; all are by default
     refine(attempts) -> list[cell]             what to try next, given all attempts so far; one attempt for each cell it names,
                                                [] when enough is known. It is asked again after each round.
 
@@ -158,6 +159,7 @@ class Experiment:
         self.scene: Callable[[Cell], Scene] = module.scene
         self.attempt: Callable[[Cell], Attempt] = module.attempt
         self.refine: Callable[[pd.DataFrame], list[dict[str, Level]]] | None = getattr(module, "refine", None)
+        self._sensible: Callable[[Cell], bool] = getattr(module, "sensible", lambda _cell: True)
         self._verdicts: Callable[..., list[Verdict]] = module.verdicts
 
     @classmethod
@@ -218,10 +220,12 @@ class Experiment:
         return self
 
     def cells(self) -> Iterator[dict[str, Level]]:
-        """All combinations of factor levels."""
+        """All combinations of factor levels that make sense."""
         names = list(self.factors)
         for levels in itertools.product(*(factor.levels for factor in self.factors.values())):
-            yield dict(zip(names, levels, strict=True))
+            cell = dict(zip(names, levels, strict=True))
+            if self._sensible(cell):
+                yield cell
 
 
 def _level(name: str, factor: Factor, word: str) -> Level:
