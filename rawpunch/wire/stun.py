@@ -69,6 +69,8 @@ class Type(enum.IntEnum):
 CREDENTIALS: Final = frozenset({0x0006, 0x0008, 0x0014, 0x0015, 0x001C, 0x001D, 0x001E})
 """USERNAME, MESSAGE-INTEGRITY, REALM, NONCE, MESSAGE-INTEGRITY-SHA256, PASSWORD-ALGORITHM, USERHASH: whoever wants no
 credentials may ignore them."""
+PADDING: Final = 0x0026
+"""Makes a request longer and says nothing (RFC 5780 section 7.6); a client gets longer answers for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,9 +189,12 @@ class Message:
 
     @property
     def not_understood(self) -> tuple[int, ...]:
-        """Types that must be understood and are not (section 6.3.1); credentials do not count, nobody asked for them."""
+        """Types that must be understood and are not (section 6.3.1).
+
+        Credentials do not count, nobody asked for them; nor does padding, there is nothing in it to understand.
+        """
         opaque = (attribute.type for attribute in self.attributes if isinstance(attribute, Opaque))
-        return tuple(dict.fromkeys(kind for kind in opaque if kind < 0x8000 and kind not in CREDENTIALS))
+        return tuple(dict.fromkeys(kind for kind in opaque if kind < 0x8000 and kind not in {*CREDENTIALS, PADDING}))
 
 
 # --- writing ---

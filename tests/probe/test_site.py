@@ -14,6 +14,7 @@ from rawpunch.wire import codec, stun
 from rawpunch.wire.endpoint import Endpoint, Flow
 from rawpunch.wire.segment import Flags, IcmpError, Segment
 from rawpunch.wire.stun import (
+    PADDING,
     ChangeRequest,
     ErrorCode,
     Kind,
@@ -71,9 +72,14 @@ def test_what_cannot_be_changed_is_not_understood() -> None:
 
 def test_unknown_attributes_are_named_and_optional_ones_ignored() -> None:
     """RFC 8489 section 6.3.1; credentials that nobody asked for do no harm."""
-    _, (error,) = _ask(TWO, Opaque(0x0026, b""), Opaque(0x0026, b""), Opaque(0x7FFF, b"x"))
-    assert error.attribute(UnknownAttributes) == UnknownAttributes((0x0026, 0x7FFF))
+    _, (error,) = _ask(TWO, Opaque(0x0027, b""), Opaque(0x0027, b""), Opaque(0x7FFF, b"x"))
+    assert error.attribute(UnknownAttributes) == UnknownAttributes((0x0027, 0x7FFF))
     assert _ask(TWO, Opaque(0x8029, bytes(8)), Opaque(0x0006, b"me"), Opaque(0x0008, bytes(20)))[1][0].kind is Kind.SUCCESS
+
+
+def test_padding_is_understood() -> None:
+    """RFC 5780 section 7.6: clients that do not send again pad their request, so that it earns the whole answer."""
+    assert _ask(TWO, Opaque(PADDING, bytes(1500)))[1][0].mapped == SOURCE
 
 
 def test_other_methods_are_bad_requests_and_answers_are_not_answered() -> None:
