@@ -27,7 +27,7 @@ class Order:
 
     attempt: str
     kind: str
-    """kernel, raw, listening (a kernel socket that waits for its peer) or replay."""
+    """A word of `record.words.EndKind`."""
     local: Endpoint
     remote: Endpoint
     at_ns: int
@@ -39,7 +39,7 @@ class Order:
     profile: str
     """Whose handshake table a raw end follows."""
     script: str = ""
-    """The file of what a replay end plays (`replay.part`)."""
+    """The file of what a replay end plays (`replay.part`), or the branch that a prober plays (`tcp.branches`)."""
     scheduler: str = Scheduler.SPIN
     """How it waits for its instant."""
 

@@ -23,6 +23,7 @@ from rawpunch.errors import Malformed, RawpunchError
 from rawpunch.live.end import Order, Scheduler
 from rawpunch.live.kernel_end import KernelEnd
 from rawpunch.live.listening_end import ListeningEnd
+from rawpunch.live.prober_end import ProberEnd
 from rawpunch.live.raw_end import RawEnd
 from rawpunch.live.rehearsal import Rehearsal
 from rawpunch.live.replay_end import ReplayEnd
@@ -46,7 +47,7 @@ _HOLD_NS: Final = 300 * MS
 
 SocketEnd = KernelEnd | ListeningEnd
 """An end whose kernel decides."""
-CraftedEnd = RawEnd | ReplayEnd
+CraftedEnd = RawEnd | ReplayEnd | ProberEnd
 """An end that makes its own packets."""
 AnyEnd = SocketEnd | CraftedEnd
 
@@ -205,6 +206,8 @@ class Worker:
                 return ListeningEnd(order)
             case "replay":
                 return ReplayEnd(order, Part.read(Path(order.script)), self.port)
+            case "prober":
+                return ProberEnd(order, self.port)
         return RawEnd(order, self.port)
 
     def _finish(self, attempt: str) -> None:

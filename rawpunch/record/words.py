@@ -75,5 +75,6 @@ class EndKind(Word):
     RAW = "raw", "Crafted segments, the toolkit's handshake table deciding."
     LISTENING = "listening", "A kernel socket that listens and accepts."
     REPLAY = "replay", "One side of a captured flow or of a script, played again."
+    PROBER = "prober", "Crafted segments that take the stack at the other end through a branch of an opening."
     SAMPLER = "sampler", "Ready SYNs, one after the other, of which none is to be answered."
     SILENT = "silent", "Takes in what comes and answers nothing."

@@ -69,7 +69,7 @@ class Attempt:
     """What the two ends of an attempt do."""
 
     end_a: str = "kernel"
-    """kernel, raw, listening (a kernel socket that waits for its peer) or replay."""
+    """kernel, raw, listening (a kernel socket that waits for its peer), replay or prober."""
     end_b: str = "kernel"
     offset_ns: int = 0
     """Start of B after the start of A; negative when B is first."""
@@ -78,7 +78,7 @@ class Attempt:
     profile: str = "linux"
     """Whose handshake table raw ends follow."""
     script_a: str = ""
-    """The file of what A plays, if it is a replay end (`replay.part`)."""
+    """What A plays: the file of a replay end (`replay.part`), or the branch of a prober (`tcp.branches`)."""
     script_b: str = ""
     scheduler: Scheduler = Scheduler.SPIN
     """How the ends wait for their instants."""

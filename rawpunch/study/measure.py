@@ -219,10 +219,10 @@ def _outcome(done: Done) -> tuple[Outcome, str | None]:
 def _launched_late(done: Done, columns: Mapping[str, Any]) -> bool:
     """Whether a SYN left so late, or so early, that another cell than the planned one happened.
 
-    Where the scheduler is not the careful one, its lateness is what is measured.
+    Where the scheduler is not the careful one, its lateness is what is measured; a prober waits for the other's SYN.
     """
     for side, end in zip(SIDES, (done.a, done.b), strict=True):
-        sent = columns[f"sent_{side}_ns"]
+        sent = columns[f"sent_{side}_ns"] if end.order.kind != EndKind.PROBER else None
         if sent is not None and end.order.scheduler == Scheduler.SPIN and abs(sent - end.order.at_ns) > LAUNCH_TOLERANCE_NS:
             return True
     return False
@@ -231,9 +231,9 @@ def _launched_late(done: Done, columns: Mapping[str, Any]) -> bool:
 def _asked_late(done: Done) -> bool:
     """Whether a kernel socket was asked for its evidence only after the other end's close had reached it.
 
-    A replay closes when its script does, which is no disturbance.
+    A replay closes when its script does, and a branch may have a FIN in it, which is no disturbance.
     """
-    if EndKind.REPLAY in (done.a.order.kind, done.b.order.kind):
+    if {EndKind.REPLAY, EndKind.PROBER} & {done.a.order.kind, done.b.order.kind}:
         return False
     return any(
         end.ending == Ending.ESTABLISHED and end.evidence.get("state", _ESTABLISHED) != _ESTABLISHED for end in (done.a, done.b)

@@ -22,10 +22,11 @@ from rawpunch.scene import SIDES, VANTAGES, Scene
 from rawpunch.sim.host import End
 from rawpunch.sim.world import Sighting, World
 from rawpunch.study.bench import Done, Planned, Recording, Side
+from rawpunch.tcp.branches import Prober, parse_branch
 from rawpunch.units import MS, SECOND
-from rawpunch.wire.codec import encode, encode_icmp_error
+from rawpunch.wire.codec import encode_packet
 from rawpunch.wire.endpoint import Endpoint
-from rawpunch.wire.segment import Flags, Packet, Segment
+from rawpunch.wire.segment import Packet
 
 EPOCH_NS: Final = 1_767_225_600 * SECOND
 """When virtual time begins: 2026-01-01, 00:00 UTC."""
@@ -143,8 +144,15 @@ def _end(world: World, host: str, order: Order) -> End:
         playing = world.player(host, player, give_up_ns=order.give_up_ns)
         world.open(host, playing, order.at_ns)
         return playing
+    if order.kind == "prober":
+        prober = End(
+            Prober(order.local, order.remote, iss=order.iss, puts=parse_branch(order.script)), give_up_ns=order.give_up_ns
+        )
+        world.host(host).add(prober)
+        world.open(host, prober, order.at_ns)
+        return prober
     if order.kind not in {"kernel", "raw", "listening"}:
-        raise BadParameter(f"the simulator has no {order.kind} ends", todo="kernel, raw, listening or replay")
+        raise BadParameter(f"the simulator has no {order.kind} ends", todo="kernel, raw, listening, replay or prober")
     listens = order.kind == "listening"
     remote = None if listens else order.remote
     end = world.end(host, order.local, remote, iss=order.iss, stack=order.profile, give_up_ns=order.give_up_ns)
@@ -177,12 +185,5 @@ def _recorded(sightings: Iterable[Sighting]) -> Iterator[Recorded]:
     for seen in sightings:
         if seen.packet is not packet:  # the same at both ends of a cable
             packet = seen.packet
-            data = _bytes(packet)
+            data = encode_packet(packet)
         yield Recorded(seen.time_ns, interfaces[seen.vantage], data, len(data), seen.outgoing)
-
-
-def _bytes(packet: Packet) -> bytes:
-    if isinstance(packet, Segment):
-        return encode(packet)
-    quoted = packet.quoted
-    return encode_icmp_error(packet, encode(Segment(quoted.source, quoted.destination, Flags.SYN, packet.quoted_seq)))

@@ -121,6 +121,18 @@ def encode_icmp_error(error: IcmpError, quoted: bytes) -> bytes:
     return _ip_header(source, destination, PROTO_ICMP if ipv4 else PROTO_ICMPV6, len(body), error.ttl) + body
 
 
+def encode_packet(packet: Packet) -> bytes:
+    """The IP packet of a segment, or of an ICMP error that quotes a SYN without options: all that the error tells of it.
+
+    Raises:
+        Malformed: see `encode`.
+    """
+    if isinstance(packet, Segment):
+        return encode(packet)
+    quoted = Segment(packet.quoted.source, packet.quoted.destination, Flags.SYN, packet.quoted_seq)
+    return encode_icmp_error(packet, encode(quoted))
+
+
 def decode(packet: bytes | memoryview, *, options: bool = True) -> Packet:
     """The segment or ICMP error in an IP packet; link-layer padding behind it is dropped.
 

@@ -1,0 +1,163 @@
+"""Does a kernel answer as RFC 9293 says when an opening takes any of its turns, the simultaneous one included?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from rawpunch.analysis.conformance import Compared, conducts, expected
+from rawpunch.analysis.statistics import wilson
+from rawpunch.analysis.tables import keep
+from rawpunch.scene import Scene
+from rawpunch.study.experiment import Attempt, Cell, Factor, Verdict, Word
+from rawpunch.tcp.profiles import LINUX, RFC9293, profile
+from rawpunch.units import MS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from rawpunch.dataset.store import Dataset
+
+ONE_WAY_NS: Final = 4 * MS
+GIVE_UP_NS: Final = 600 * MS
+PATIENT_NS: Final = 1_600 * MS
+"""Beyond the first retransmission."""
+SENT: Final = (
+    "",
+    "SYN-ACK 0 1",
+    "SYN-ACK 0 7",
+    "SYN-ACK 0 0",
+    "SYN 0 len 5",
+    "SYN-ACK 0 1 len 5",
+    "SYN+FIN 0",
+    "ACK 1 0",
+    "ACK 1 1",
+    "ACK 1 7",
+    "RST 0",
+    "RST-ACK 0 0",
+    "RST-ACK 0 1",
+    "RST-ACK 0 7",
+    "FIN 0",
+    "FIN-ACK 1 1",
+    "NONE 0",
+    "ICMP 3/1 0",
+    "ICMP 3/3 0",
+    "ICMP 3/3 9",
+    "ICMP 11/0 0",
+)
+"""What is put to a stack in SYN-SENT."""
+RECEIVED: Final = (
+    "SYN 0",
+    "SYN 4000",
+    "SYN -4000",
+    "SYN 0 len 5",
+    "SYN-ACK 0 1",
+    "SYN-ACK 0 1; SYN-ACK 0 1",
+    "SYN-ACK 0 1; ACK 1 1",
+    "SYN-ACK 0 7",
+    "SYN-ACK 4000 1",
+    "SYN-ACK -4000 1",
+    "SYN-ACK 0 1 len 5",
+    "ACK 1 1",
+    "ACK 1 1; SYN-ACK 0 1",
+    "ACK 1 0",
+    "ACK 1 7",
+    "ACK 1 -70000",
+    "ACK -5 1",
+    "ACK 70000 1",
+    "ACK 1 1 len 5",
+    "ACK 4000 1 len 5",
+    "RST 1",
+    "RST 0",
+    "RST 9",
+    "RST -5",
+    "RST 70000",
+    "RST-ACK 1 1",
+    "RST-ACK 1 7",
+    "RST-ACK 0 1",
+    "FIN 1",
+    "FIN-ACK 1 1",
+    "FIN-ACK 1 7",
+    "FIN-ACK 1 1; FIN-ACK 1 1",
+    "NONE 1",
+    "ICMP 3/1 0",
+    "ICMP 3/3 0",
+)
+"""What is put to a stack in SYN-RECEIVED, where a crossing SYN has brought it."""
+
+BRANCHES: Final = (*SENT, "SYN 0", *(f"SYN 0; {put}" for put in RECEIVED))
+CROSSING: Final = "SYN 0; SYN-ACK 0 1"
+SILENT: Final = ("", "SYN 0")
+"""Branches after whose last packet the stack is left to itself."""
+LEAST: Final = 2
+"""Attempts without which a branch is not judged."""
+
+QUESTION = "Does a stack answer as RFC 9293 says in each branch of an opening, from SYN-SENT and from SYN-RECEIVED?"
+CLAIMS = ("C19",)
+FACTORS = {
+    "branch": Factor(BRANCHES, "what is put to a stack that has sent its SYN (see rawpunch.tcp.branches)"),
+    "stack": Factor(
+        ("kernel",), "the stack under test: kernel, or a profile of the table played by a raw end (rfc9293, linux ...)"
+    ),
+}
+REPEATS = 4
+
+
+def scene(cell: Cell) -> Scene:  # noqa: ARG001  one world serves all branches
+    """No NAT, and a delay, without which nothing crosses."""
+    return Scene.between(None, None, ONE_WAY_NS)
+
+
+def attempt(cell: Cell) -> Attempt:
+    """A plays the branch, B is the stack; A waits a little longer than B, which it must outlive."""
+    stack, branch = str(cell["stack"]), str(cell["branch"])
+    end_b = ("kernel", "linux") if stack == "kernel" else ("raw", stack)
+    return Attempt("prober", end_b[0], give_up_ns=_give_up_ns(branch), profile=end_b[1], script_a=branch)
+
+
+def _give_up_ns(branch: str) -> int:
+    return PATIENT_NS if branch in SILENT else GIVE_UP_NS
+
+
+def verdicts(attempts: pd.DataFrame, run: Dataset) -> list[Verdict]:
+    """For each branch, whether the stack answers as the RFC says or as it is known to; and from all of them, the claim."""
+    found: list[Verdict] = []
+    for stack, of_stack in keep(attempts).attempts.groupby("stack", observed=True):
+        known = LINUX if stack == "kernel" else profile(str(stack))
+        compared = []
+        for branch, group in of_stack.groupby("branch", observed=True, sort=False):
+            give_up_ns = _give_up_ns(str(branch))
+            done = conducts(group, run.segments, give_up_ns=give_up_ns)
+            tables = (expected(str(branch), table, one_way_ns=ONE_WAY_NS, give_up_ns=give_up_ns) for table in (RFC9293, known))
+            compared.append(Compared(str(branch), list(done.values()), *tables))
+        compared.sort(key=lambda one: BRANCHES.index(one.branch) if one.branch in BRANCHES else len(BRANCHES))
+        found += [_verdict(str(stack), one) for one in compared]
+        found.append(_claim(str(stack), compared))
+    return found
+
+
+def _verdict(stack: str, one: Compared) -> Verdict:
+    rate = wilson(max(one.as_rfc, one.as_known), len(one.done))
+    word: Word = "upheld" if rate.estimate else "refuted"
+    if len(one.done) < LEAST or 0 < rate.estimate < 1:
+        word = "undecided"
+    statement = f"{stack}, {one.branch or 'silence'} ({one.rfc.source}): {one.in_words}"
+    return Verdict("stack_conformance", statement, word, len(one.done), rate.estimate, rate.low, rate.high)
+
+
+def _claim(stack: str, compared: list[Compared]) -> Verdict:
+    """Upheld where a crossing does not open, conditional where something else ends otherwise than by the RFC."""
+    good = [one for one in compared if len(one.done) >= LEAST]
+    otherwise = [one for one in good if one.ends_otherwise]
+    n = sum(len(one.done) for one in good)
+    rate = wilson(len(otherwise), len(good))
+    word: Word = "conditional" if otherwise else "refuted"
+    why = ", ".join(f"[{one.branch}] {one.seen} for {one.rfc.conduct.outcome}" for one in otherwise)
+    crossing = next((one for one in good if one.branch == CROSSING), None)
+    if crossing is None:
+        word, why = "undecided", "the crossing itself was not put to it, or too seldom"
+    elif crossing.ends_otherwise:
+        word = "upheld"
+    elif otherwise:
+        why = f"a crossing opens; it ends otherwise in {why}"
+    statement = f"{stack}: implements simultaneous open incorrectly (share of branches that end otherwise than by RFC 9293)"
+    return Verdict("C19", statement, word, n, rate.estimate, rate.low, rate.high, why)
