@@ -7,7 +7,8 @@
 The lab builds a scene from namespaces, the simulator from machines; both read the same file, use the same addresses and record
 at the same vantage points. Inside a NAT the hosts have private addresses (10.1.0.2, 10.2.0.2); without one they have public ones
 (198.18.x.2, RFC 2544). Each has a second one beside it (.3), which to a NAT is a second inside host. Addresses in the core are
-documentation prefixes (RFC 5737).
+documentation prefixes (RFC 5737). In front of A's NAT there may be a second one, a carrier's; between the two are shared
+addresses (100.64.1.x, RFC 6598).
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from rawpunch.units import MS
 __all__ = [
     "EXTERNAL",
     "OBSERVERS",
+    "SHARED",
     "SIDES",
     "VANTAGES",
     "Leg",
@@ -59,8 +61,16 @@ VANTAGES: Final[dict[str, Zone]] = {
 EXTERNAL: Final = {"a": "198.51.100.2", "b": "203.0.113.2"}
 """The NATs' outside addresses, the first ones where they have several."""
 
+SHARED: Final = "100.64.1.2"
+"""Outside address of A's own NAT behind a carrier's, the first one where it has several."""
+
 OBSERVERS: Final = {"obs1": ("192.0.2.2",), "obs2": ("192.0.2.66", "192.0.2.67")}
 """Hosts at the core, with their addresses."""
+
+
+def _consecutive(first: str, count: int) -> tuple[str, ...]:
+    prefix, last = first.rsplit(".", 1)
+    return tuple(f"{prefix}.{int(last) + number}" for number in range(count))
 
 
 class _Declared(BaseModel):
@@ -131,8 +141,21 @@ class Scene(_Declared):
     """A's NAT; None for a plain router and a public host address."""
     nat_b: Nat | None = Nat()
     """B's NAT; None for a plain router and a public host address."""
+    carrier_a: Nat | None = None
+    """A second NAT, between A's own and the core."""
     leg_a: Leg = Leg()
     leg_b: Leg = Leg()
+
+    @model_validator(mode="after")
+    def _carrier_has_a_nat_behind(self) -> Self:
+        """Two NATs in a row are two.
+
+        Raises:
+            BadParameter: there is a carrier's NAT, and no own one behind it.
+        """
+        if self.carrier_a is not None and self.nat_a is None:
+            raise BadParameter("a scene has carrier_a and no nat_a", todo="call the one NAT nat_a")
+        return self
 
     @property
     def one_way_ns(self) -> tuple[int, int]:
@@ -163,12 +186,20 @@ class Scene(_Declared):
         return EXTERNAL[side] if self.nat(side) else self.host_address(side)
 
     def external_addresses(self, side: Side) -> tuple[str, ...]:
-        """The external addresses of a side's NAT, one after the other; none without a NAT."""
+        """The addresses that the core sees of a side's NAT, of the carrier's if there is one; none without a NAT."""
+        nat = self.carrier(side) or self.nat(side)
+        return _consecutive(EXTERNAL[side], nat.behavior.external_addresses) if nat is not None else ()
+
+    def own_addresses(self, side: Side) -> tuple[str, ...]:
+        """The external addresses of a side's own NAT; behind a carrier's they are shared ones."""
         nat = self.nat(side)
-        if nat is None:
-            return ()
-        prefix, last = EXTERNAL[side].rsplit(".", 1)
-        return tuple(f"{prefix}.{int(last) + number}" for number in range(nat.behavior.external_addresses))
+        if nat is None or self.carrier(side) is None:
+            return self.external_addresses(side)
+        return _consecutive(SHARED, nat.behavior.external_addresses)
+
+    def carrier(self, side: Side) -> Nat | None:
+        """The NAT between a side's own and the core."""
+        return self.carrier_a if side == "a" else None
 
     @classmethod
     def symmetric(cls, one_way_ns: int, unsolicited: UnsolicitedAnswer = UnsolicitedAnswer.DROP) -> Self:

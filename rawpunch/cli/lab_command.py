@@ -81,7 +81,7 @@ def status(json: JsonOption = False) -> None:
         output.document(SCHEMA, {"pid": lab.pid, "rootless": lab.rootless, "nodes": addresses, "scene": lab.scene})
         return
     output.data(f"up, keeper {lab.pid}, {'rootless' if lab.rootless else 'as root'}")
-    for node in wiring.NODES:
+    for node in wiring.nodes(scene):
         output.data(f"  {node:<6} {', '.join(addresses[node])}")
     output.data("rawpunch lab shell hostA, rawpunch lab exec natA nft list ruleset, rawpunch lab down")
 

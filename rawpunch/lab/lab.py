@@ -24,7 +24,7 @@ from rawpunch.lab import features, wiring
 from rawpunch.lab.nat_rules import LEAK_COUNTER, TABLE, port_map_elements
 from rawpunch.lab.warden import ending_of
 from rawpunch.nat.behavior import Invalid
-from rawpunch.scene import SIDES, VANTAGES, Scene, Side
+from rawpunch.scene import VANTAGES, Scene
 
 _COUNTER = re.compile(r"packets (\d+)")
 
@@ -36,7 +36,8 @@ class Lab:
         scene: what to build.
         rootless: user namespaces (True), the privileges of this process (False), or whichever works (None).
         way: one of `features.DELAY_WAYS`; None for the first that works.
-        nats: side -> how its NAT is made, one of the words of `wiring.made_by`; what is not named is made as suits it best.
+        nats: side, or `wiring.CARRIER` -> how its NAT is made, one of the words of `wiring.made_by`; what is not named is made
+            as suits it best.
         seed: of the chance in NATs that are boxes.
         standing: whether it is to outlive this process (see `stand`): it then holds none of this process's files open.
 
@@ -50,17 +51,17 @@ class Lab:
         *,
         rootless: bool | None = None,
         way: str | None = None,
-        nats: Mapping[Side, str] | None = None,
+        nats: Mapping[Any, str] | None = None,
         seed: int = 0,
         standing: bool = False,
     ) -> None:
         self.scene = scene
         self.rootless = features.choose_rootless() if rootless is None else rootless
         self.way = way or features.choose_delay_way()
-        self._wishes = dict(nats or {})
+        self._wishes: dict[str, str] = dict(nats or {})
         self._seed = seed
-        self._made: dict[Side, str] = {}
-        self._boxes: dict[Side, Channel] = {}
+        self._made: dict[str, str] = {}
+        self._boxes: dict[str, Channel] = {}
         self._standing = standing
         self.nodes: dict[str, int] = {}
         self.pid = 0
@@ -99,7 +100,7 @@ class Lab:
         built = mine.ask(
             {
                 "do": "build",
-                "nodes": list(wiring.NODES),
+                "nodes": list(wiring.nodes(self.scene)),
                 "links": wiring.link_batch(self.scene),
                 "configure": {
                     node: {
@@ -107,7 +108,7 @@ class Lab:
                         "ip": wiring.node_batch(self.scene, node),
                         "devices": devices[node],
                     }
-                    for node in wiring.NODES
+                    for node in wiring.nodes(self.scene)
                 },
             }
         )
@@ -116,46 +117,46 @@ class Lab:
         self._set_delays(first=True)
 
     def _devices(self) -> dict[str, list[str]]:
-        return {
-            node: [end.name for link in wiring.links(self.scene) for end in link if end.node == node] for node in wiring.NODES
-        }
+        links = wiring.links(self.scene)
+        return {node: [end.name for link in links for end in link if end.node == node] for node in wiring.nodes(self.scene)}
 
     def _set_nats(self) -> None:
-        made = {side: wiring.made_by(self.scene, side, self._wishes.get(side, wiring.AUTO)) for side in SIDES}
+        places = wiring.places(self.scene)
+        made = {place: wiring.made_by(self.scene, place, self._wishes.get(place, wiring.AUTO)) for place in places}
         for node, text in wiring.rules(self.scene, made).items():
             self.run(node, ["nft", "-f", "-"], text)
-        for side, how in made.items():
+        for place, how in made.items():
             if how == wiring.RULES:
-                for text in port_map_elements(self.scene.nat(side)):
-                    self.run(f"nat{side.upper()}", ["nft", "-f", "-"], text)
+                for text in port_map_elements(wiring.nat_at(self.scene, place)):
+                    self.run(places[place], ["nft", "-f", "-"], text)
             if how == wiring.BOX:
-                self._set_box(side)
-            elif side in self._boxes:
-                self._stop(self._boxes.pop(side))
-            if how.startswith(wiring.PROGRAM) and self._made.get(side) != how:
-                self._set_program(side, how.removeprefix(wiring.PROGRAM))
+                self._set_box(place)
+            elif place in self._boxes:
+                self._stop(self._boxes.pop(place))
+            if how.startswith(wiring.PROGRAM) and self._made.get(place) != how:
+                self._set_program(place, how.removeprefix(wiring.PROGRAM))
         self._made = made
 
-    def _set_box(self, side: Side) -> None:
-        arguments = wiring.box_arguments(self.scene, side, self._seed)
-        box = self._boxes.get(side)
+    def _set_box(self, place: str) -> None:
+        arguments = wiring.box_arguments(self.scene, place, self._seed)
+        box = self._boxes.get(place)
         if box is None:
-            self._boxes[side] = self.start(f"nat{side.upper()}", "rawpunch.lab.boxes:serve", arguments)
-            self._boxes[side].receive()
+            self._boxes[place] = self.start(wiring.places(self.scene)[place], "rawpunch.lab.boxes:serve", arguments)
+            self._boxes[place].receive()
         else:
             box.ask({"behavior": arguments["behavior"]})
 
-    def _set_program(self, side: Side, program: str) -> None:
-        node = f"nat{side.upper()}"
+    def _set_program(self, place: str, program: str) -> None:
         environment = {
             "RAWPUNCH_INSIDE_DEVICE": "in",
             "RAWPUNCH_OUTSIDE_DEVICE": "out",
-            "RAWPUNCH_INSIDE_ADDRESS": wiring.box_arguments(self.scene, side, 0)["inside"],
-            "RAWPUNCH_OUTSIDE_ADDRESSES": " ".join(self.scene.external_addresses(side)),
+            "RAWPUNCH_INSIDE_ADDRESS": wiring.inside_of(self.scene, place),
+            "RAWPUNCH_OUTSIDE_ADDRESSES": " ".join(wiring.outside_of(self.scene, place)),
         }
+        node = wiring.places(self.scene)[place]
         self._ask({"do": "spawn", "node": node, "command": program, "environment": environment})
 
-    def refusals(self, side: Side) -> dict[str, int]:
+    def refusals(self, side: str) -> dict[str, int]:
         """What a NAT that is a box did not pass, by reason; nothing for a NAT made otherwise."""
         box = self._boxes.get(side)
         return dict(box.ask({})["refused"]) if box is not None else {}
@@ -259,7 +260,7 @@ class Lab:
     @property
     def leaks_are_faults(self) -> bool:
         """Whether no packet with a private source may reach the core; one of a NAT whose behaviour is to leak is no fault."""
-        nats = [self.scene.nat(side) for side in SIDES]
+        nats = [wiring.nat_at(self.scene, place) for place in wiring.places(self.scene)]
         return all(nat is None or nat.behavior.invalid is not Invalid.LEAK for nat in nats)
 
     def _stop(self, channel: Channel) -> None:

@@ -17,7 +17,7 @@ from rawpunch.scene import Nat, UnsolicitedAnswer
 TABLE: Final = "rawpunch"
 LEAK_COUNTER: Final = "private_leaks"
 LOST_COUNTER: Final = "lost"
-PRIVATE: Final = "10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16"
+PRIVATE: Final = "10.0.0.0/8, 100.64.0.0/10, 172.16.0.0/12, 192.168.0.0/16"
 
 _ANSWERS: Final = {
     UnsolicitedAnswer.DROP: "counter name unsolicited drop",

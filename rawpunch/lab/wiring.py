@@ -1,6 +1,7 @@
 """A scene turned into what is to be run: namespaces, an `ip` batch, sysctls, rules. Pure; `--dry-run` prints it as it is.
 
-Devices are called as in the drawing in `scene`. None of this is visible outside the lab's own namespaces.
+Devices are called as in the drawing in `scene`; a carrier's NAT is the node `carrierA`, between natA and the core. None of this
+is visible outside the lab's own namespaces.
 """
 
 from __future__ import annotations
@@ -12,9 +13,44 @@ from typing import Any, Final
 from rawpunch.errors import BadParameter
 from rawpunch.lab.nat_rules import core_ruleset, inexpressible, nat_ruleset, silent_ruleset
 from rawpunch.nat.reading import table_of
-from rawpunch.scene import EXTERNAL, OBSERVERS, SIDES, Scene, Side
+from rawpunch.scene import EXTERNAL, OBSERVERS, SHARED, SIDES, Nat, Scene
 
 NODES: Final = ("hostA", "natA", "core", "natB", "hostB", "obs1", "obs2")
+CARRIER: Final = "carrier_a"
+"""The carrier's NAT, where the others are called by their side."""
+_CARRIER_NODE: Final = "carrierA"
+
+
+def nodes(scene: Scene) -> tuple[str, ...]:
+    """All nodes of a scene."""
+    return NODES if scene.carrier_a is None else (*NODES, _CARRIER_NODE)
+
+
+def places(scene: Scene) -> dict[str, str]:
+    """Where NATs are, or could be: side, or `CARRIER` -> node."""
+    found = {str(side): f"nat{side.upper()}" for side in SIDES}
+    return found if scene.carrier_a is None else found | {CARRIER: _CARRIER_NODE}
+
+
+def nat_at(scene: Scene, place: str) -> Nat | None:
+    """The NAT at one of `places`."""
+    if place == CARRIER:
+        return scene.carrier_a
+    return scene.nat_a if place == "a" else scene.nat_b
+
+
+def inside_of(scene: Scene, place: str) -> str:
+    """The address of a NAT inside."""
+    if place == CARRIER:
+        return _router(SHARED)
+    return _router(scene.host_address("a" if place == "a" else "b"))
+
+
+def outside_of(scene: Scene, place: str) -> tuple[str, ...]:
+    """The addresses of a NAT outside; none where there is no NAT."""
+    if place == CARRIER:
+        return scene.external_addresses("a")
+    return scene.own_addresses("a" if place == "a" else "b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +86,12 @@ def links(scene: Scene) -> list[tuple[Device, Device]]:
         upper = side.upper()
         inside, outside = scene.host_addresses(side), scene.external_addresses(side) or (EXTERNAL[side],)
         link((f"host{upper}", "eth0", tuple(f"{a}/24" for a in inside)), (f"nat{upper}", "in", (f"{_router(inside[0])}/24",)))
-        link((f"nat{upper}", "out", tuple(f"{a}/24" for a in outside)), ("core", side, (f"{_router(outside[0])}/24",)))
+        outermost = f"nat{upper}"
+        if scene.carrier(side) is not None:
+            between = scene.own_addresses(side)
+            outermost = _CARRIER_NODE
+            link((f"nat{upper}", "out", tuple(f"{a}/24" for a in between)), (outermost, "in", (f"{_router(between[0])}/24",)))
+        link((outermost, "out", tuple(f"{a}/24" for a in outside)), ("core", side, (f"{_router(outside[0])}/24",)))
     for number, (name, addresses) in enumerate(OBSERVERS.items(), 1):
         link(
             (name, "eth0", tuple(f"{a}/26" for a in addresses)), ("core", f"o{number}", (f"{_observer_router(addresses[0])}/26",))
@@ -101,7 +142,7 @@ def node_batch(scene: Scene, node: str) -> list[str]:
 def sysctls(node: str) -> dict[str, str]:
     """Settings below /proc/sys/net of a node's own namespace."""
     settings = {"ipv6/conf/all/disable_ipv6": "1", "ipv6/conf/default/disable_ipv6": "1"}
-    if node in {"natA", "natB", "core"}:
+    if node in {"natA", "natB", "core", _CARRIER_NODE}:
         # the kernel would answer only one ICMP error a second, and several attempts share a NAT
         settings |= {"ipv4/ip_forward": "1", "ipv4/icmp_ratelimit": "0", "ipv4/conf/all/send_redirects": "0"}
     else:
@@ -118,52 +159,55 @@ PROGRAM: Final = "cmd:"
 ``cmd:PROGRAM``, any program that is started in the NAT's namespace."""
 
 
-def made_by(scene: Scene, side: Side, wish: str = AUTO) -> str:
-    """How a side's NAT is made, given what the user wishes.
+def made_by(scene: Scene, place: str, wish: str = AUTO) -> str:
+    """How the NAT at one of `places` is made, given what the user wishes.
 
     Raises:
         BadParameter: rules are wished for and cannot be that NAT, or the wish is no way at all.
     """
-    nat = scene.nat(side)
+    nat = nat_at(scene, place)
     reason = inexpressible(nat)
     if wish == AUTO:
         return BOX if reason else RULES
     if wish == RULES and reason:
-        raise BadParameter(f"nft rules cannot be nat_{side}", why=reason, todo="make it as a box")
+        raise BadParameter(f"nft rules cannot be {_called(place)}", why=reason, todo="make it as a box")
     if wish == BOX and nat is None:
-        raise BadParameter(f"there is no nat_{side} to be a box")
+        raise BadParameter(f"there is no {_called(place)} to be a box")
     if wish in (RULES, BOX) or wish.startswith(PROGRAM):
         return wish
     raise BadParameter(f"{wish!r} is no way to make a NAT", todo=f"{RULES}, {BOX}, {AUTO} or {PROGRAM}PROGRAM")
 
 
-def rules(scene: Scene, made: Mapping[Side, str]) -> dict[str, str]:
+def _called(place: str) -> str:
+    return place if place == CARRIER else f"nat_{place}"
+
+
+def rules(scene: Scene, made: Mapping[Any, str]) -> dict[str, str]:
     """Nft script for each node that has rules.
 
     Args:
         scene: the world.
-        made: side -> how its NAT is made.
+        made: place -> how its NAT is made.
     """
     scripts = {"core": core_ruleset({side: scene.leg(side).loss_ppm for side in SIDES})}
-    for side in SIDES:
-        node = f"nat{side.upper()}"
-        if made[side] == RULES:
-            scripts[node] = nat_ruleset(scene.nat(side), EXTERNAL[side])
-        elif made[side] == BOX:
+    for place, node in places(scene).items():
+        if made[place] == RULES:
+            scripts[node] = nat_ruleset(nat_at(scene, place), (outside_of(scene, place) or ("",))[0])
+        elif made[place] == BOX:
             scripts[node] = silent_ruleset()
     return scripts
 
 
-def box_arguments(scene: Scene, side: Side, seed: int) -> dict[str, Any]:
-    """What `boxes.serve` needs to be a side's NAT.
+def box_arguments(scene: Scene, place: str, seed: int) -> dict[str, Any]:
+    """What `boxes.serve` needs to be the NAT at one of `places`.
 
     Raises:
-        BadParameter: the side has no NAT.
+        BadParameter: there is no NAT.
     """
-    nat = scene.nat(side)
+    nat = nat_at(scene, place)
     if nat is None:
-        raise BadParameter(f"there is no nat_{side} to be a box")
-    node = f"nat{side.upper()}"
+        raise BadParameter(f"there is no {_called(place)} to be a box")
+    node = places(scene)[place]
     headers = {}
     for left, right in links(scene):
         for mine, other in ((left, right), (right, left)):
@@ -172,8 +216,8 @@ def box_arguments(scene: Scene, side: Side, seed: int) -> dict[str, Any]:
                 headers["inside" if mine.name == "in" else "outside"] = header
     return {
         "behavior": table_of(nat.behavior),
-        "external": list(scene.external_addresses(side)),
-        "inside": _router(scene.host_address(side)),
+        "external": list(outside_of(scene, place)),
+        "inside": inside_of(scene, place),
         "headers": headers,
         "seed": seed,
     }
@@ -224,19 +268,20 @@ def _netem_marks(queues: list[QueueRule]) -> str:
     return f"table ip delays {{}}\ndelete table ip delays\ntable ip delays {{\n{chain}\n}}\n"
 
 
-def describe(scene: Scene, way: str, made: Mapping[Side, str] | None = None) -> list[str]:
+def describe(scene: Scene, way: str, made: Mapping[Any, str] | None = None) -> list[str]:
     """Everything as the shell commands that would do it, for `--dry-run` and for the manifest."""
-    lines = [f"unshare --net  # {node}" for node in NODES]
+    lines = [f"unshare --net  # {node}" for node in nodes(scene)]
     lines += [f"ip {line}" for line in link_batch(scene)]
-    for node in NODES:
+    for node in nodes(scene):
         lines += [f"[{node}] sysctl -w net.{path.replace('/', '.')}={value}" for path, value in sysctls(node).items()]
         lines += [f"[{node}] ip {line}" for line in node_batch(scene, node)]
-    made = made or {side: made_by(scene, side) for side in SIDES}
-    for side, how in made.items():
+    at = places(scene)
+    made = {place: made_by(scene, place) for place in at} | {str(place): how for place, how in (made or {}).items()}
+    for place, how in made.items():
         if how not in (RULES, BOX):
-            lines.append(f"[nat{side.upper()}] {how.removeprefix(PROGRAM)}")
+            lines.append(f"[{at[place]}] {how.removeprefix(PROGRAM)}")
         elif how == BOX:
-            lines.append(f"[nat{side.upper()}] the NAT machine between in and out: {scene.nat(side)}")
+            lines.append(f"[{at[place]}] the NAT machine between in and out: {nat_at(scene, place)}")
     for node, text in rules(scene, made).items():
         lines += [f"[{node}] nft -f - <<EOF", *text.rstrip().splitlines(), "EOF"]
     for command, text in delay_commands(scene, way):

@@ -16,9 +16,10 @@ from rawpunch.errors import UnknownName
 from rawpunch.link.link import PPM, Link, Path
 from rawpunch.machine import Arrived, Changed, Effect, Machine, Refused, Send, Stimulus, Woke
 from rawpunch.nat.box import INSIDE, OUTSIDE, NatBox
+from rawpunch.nat.row import Row
 from rawpunch.replay.player import Player
 from rawpunch.rng import stream
-from rawpunch.scene import OBSERVERS, SIDES, VANTAGES, Scene, Side
+from rawpunch.scene import OBSERVERS, SHARED, SIDES, VANTAGES, Scene, Side
 from rawpunch.sim.host import End, Host, SimEnd, SimPlayer
 from rawpunch.tcp.handshake import Handshake
 from rawpunch.tcp.profiles import LINUX, Profile, profile
@@ -89,8 +90,9 @@ class World:
         box = None
         if nat is not None:
             inside = self.scene.host_address(side).rsplit(".", 1)[0] + ".1"
-            box = NatBox(nat.behavior, addresses, dice=stream(self._seed, f"nat{upper}"), inside=inside)
-        return _Seat(
+            own = self.scene.own_addresses(side)
+            box = NatBox(nat.behavior, own, dice=stream(self._seed, f"nat{upper}"), inside=inside)
+        seat = _Seat(
             Host(self._emitter(side)),
             box,
             f"nat{upper}",
@@ -99,6 +101,12 @@ class World:
             f"nat{upper}:out",
             f"core:{side}",
         )
+        carrier = self.scene.carrier(side)
+        if box is not None and carrier is not None:
+            between = SHARED.rsplit(".", 1)[0] + ".1"
+            outer = NatBox(carrier.behavior, addresses, dice=stream(self._seed, f"carrier{upper}"), inside=between)
+            seat.middle = Row(box, outer)
+        return seat
 
     def _emitter(self, device: str) -> Callable[[Packet], None]:
         if device in SIDES:

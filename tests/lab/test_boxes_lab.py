@@ -15,8 +15,9 @@ import pytest
 
 from rawpunch.capture.columns import read_capture
 from rawpunch.errors import BadParameter, LabBroken
+from rawpunch.lab import wiring
 from rawpunch.lab.lab import Lab
-from rawpunch.scene import Nat, Scene
+from rawpunch.scene import EXTERNAL, SHARED, Nat, Scene
 from rawpunch.units import MS
 
 pytestmark = pytest.mark.lab
@@ -191,3 +192,23 @@ def test_a_program_that_dies_later_is_named(program: str, how: str) -> None:
         assert list(lab.ended_programs().values()) == [how]
         with pytest.raises(LabBroken, match=f"natA: {program[:9]}.* ended {how}"):
             lab.check()
+
+
+@pytest.mark.parametrize("make", ["nft", "box"])
+def test_two_nats_in_a_row(make: str, tmp_path: Path) -> None:
+    """Packets pass both, by a shared address in between, and nothing of it leaks into the core."""
+    scene = Scene(carrier_a=Nat(persona="linux-masquerade-band"))
+    with Lab(scene, nats={wiring.CARRIER: make}) as lab:
+        lab.record()
+        lab.run("hostA", [sys.executable, "-c", SYNS.format(flows=PORTS)])
+        time.sleep(0.1)
+        lab.flush(tmp_path / "syns.pcapng")
+        frame = read_capture(tmp_path / "syns.pcapng")
+        between = frame[(frame.interface == "natA:out") & (frame.kind == "SYN")]
+        outside = frame[(frame.interface == "core:a") & (frame.kind == "SYN") & (frame.direction == "in")]
+        assert [(row.source_address, row.source_port) for row in between.itertuples()] == [(SHARED, port) for port, _ in PORTS]
+        assert set(outside.source_address) == {EXTERNAL["a"]}
+        assert len(set(outside.source_port)) == len(PORTS)
+        assert all(20_000 <= port <= 24_095 for port in outside.source_port)
+        assert lab.private_leaks() == 0
+        assert lab.describe()["nats"] == {"a": "nft", "b": "nft", "carrier_a": make}
