@@ -118,11 +118,14 @@ def document_of(dataset: Dataset) -> dict[str, Any]:
 
 
 def print_tables(dataset: Dataset) -> None:
-    """Success by cell, as a table on stdout."""
+    """Success by cell, as a table on stdout; of samples, the ports by cell."""
     from rawpunch.analysis.tables import success_by
     from rawpunch.study.experiment import level_name
 
     factors = list(dataset.manifest.grid)
+    if (dataset.attempts["outcome"] == "sampled").any():
+        _print_ports(dataset, factors)
+        return
     found = success_by(dataset.attempts, factors)
     rows = [
         (
@@ -134,6 +137,29 @@ def print_tables(dataset: Dataset) -> None:
     ]
     output.table([*factors, "opened", "95 %"], rows, right=["opened"])
     output.data(f"{found.kept}; intervals are Wilson's\n")
+
+
+def _print_ports(dataset: Dataset, factors: list[str]) -> None:
+    from rawpunch.analysis.ports import ports_by
+    from rawpunch.study.experiment import level_name
+
+    rows = [
+        (
+            *map(level_name, factors, levels),
+            f"{ports.mapped}/{ports.sent}",
+            f"{ports.low}-{ports.high}",
+            "-" if ports.step is None else f"{ports.step:+d}",
+            f"{ports.kept:.2f}",
+            f"{ports.next_port.estimate:.2f}",
+            f"{ports.next_port.low:.2f}-{ports.next_port.high:.2f}",
+        )
+        for levels, ports in ports_by(dataset)
+    ]
+    columns = ["mapped", "ports", "step", "kept", "told", "95 %"]
+    output.table([*factors, *columns], rows, right=columns[:-1])
+    output.data(
+        "step: the commonest, if half of all are that; kept: share with the inside port; told: share guessed beforehand\n"
+    )
 
 
 def print_verdicts(verdicts: list[dict[str, Any]]) -> None:

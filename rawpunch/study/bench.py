@@ -10,7 +10,7 @@ import os
 import select
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
@@ -22,12 +22,15 @@ from rawpunch.lab import wiring
 from rawpunch.lab.lab import Lab
 from rawpunch.live.end import Order
 from rawpunch.rng import stream
-from rawpunch.scene import SIDES, Scene
+from rawpunch.scene import OBSERVERS, SIDES, Scene
 from rawpunch.scene import Side as SideName
-from rawpunch.study.experiment import Attempt, Cell
+from rawpunch.study.planned import Planned
+from rawpunch.study.sampling import Sampled, sample_of, silence_ruleset
 from rawpunch.study.schedule import Schedule
 from rawpunch.units import MS, SECOND
 from rawpunch.wire.endpoint import Endpoint
+
+__all__ = ["Bench", "Done", "LabBench", "Planned", "Recording", "Side"]
 
 _FIRST_PORT: Final = 20_000
 _PORTS: Final = 40_000
@@ -35,17 +38,6 @@ _ARMING_NS: Final = 150 * MS
 _ARMING_EACH_NS: Final = 2 * MS
 _SETTLE_NS: Final = 10 * MS
 _STALL_NS: Final = 20 * SECOND
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """One attempt that is to be made."""
-
-    name: str
-    cell_name: str
-    cell: Cell
-    repeat: int
-    attempt: Attempt
 
 
 @dataclass(slots=True)
@@ -119,6 +111,9 @@ class Bench(Protocol):
     def make(self, attempts: list[Planned], capture: Path) -> Recording:
         """Make these attempts and write what was captured."""
 
+    def sample(self, attempts: list[Planned], capture: Path) -> Sampled:
+        """Take these samples and write what was captured."""
+
 
 class LabBench:
     """Attempts in the lab, by kernel and raw ends.
@@ -140,6 +135,7 @@ class LabBench:
         self._nats = nats
         self._lab: Lab | None = None
         self._hosts: dict[str, Channel] = {}
+        self._sampler: Channel | None = None
         self._ports = 0
         self._dice = stream(seed, "schedule")
 
@@ -154,6 +150,7 @@ class LabBench:
         if self._lab is not None:
             self._lab.close()
             self._lab = None
+            self._sampler = None
             self._hosts.clear()
 
     @property
@@ -202,6 +199,29 @@ class LabBench:
             raise LabBroken(f"{leaks} packets reached the core with a private source address", why="a NAT let them through")
         _, dropped = self.lab.flush(capture, f"rawpunch, seed {self._seed}, {attempts[0].name} to {attempts[-1].name}")
         return Recording(list(part.values()), capture, dropped - lost_before)
+
+    def sample(self, attempts: list[Planned], capture: Path) -> Sampled:
+        """Take these samples, one after the other, and write what was captured.
+
+        Raises:
+            LabBroken: something in the lab died; nothing of this part is kept.
+        """
+        if self._sampler is None:
+            for observer in OBSERVERS:
+                self.lab.run(observer, ["nft", "-f", "-"], silence_ruleset())
+            self._sampler = self.lab.start("hostA", "rawpunch.live.sampling:serve", {})
+            self._sampler.receive()
+        _, lost_before = self.lab.flush(None)
+        samples = []
+        for planned in attempts:
+            sample = sample_of(planned, self.lab.scene, self._seed, self._ports)
+            self._ports += len(sample.connections)
+            told = self._sampler.ask(sample.request())
+            samples.append(replace(sample, began_ns=told["first_ns"]))
+        time.sleep((sum(self.lab.scene.one_way_ns) + 20 * MS) / SECOND)
+        self.lab.check()
+        _, dropped = self.lab.flush(capture, f"rawpunch, seed {self._seed}, {attempts[0].name} to {attempts[-1].name}")
+        return Sampled(samples, capture, dropped - lost_before)
 
     def _orders(self, attempts: list[Planned]) -> list[Done]:
         scene = self.lab.scene

@@ -7,7 +7,7 @@ An experiment is a Python file with these names at its top level:
     FACTORS: dict[str, Factor]                 what is varied
     REPEATS: int                               attempts per cell by default
     scene(cell) -> Scene                       the world an attempt of this cell needs
-    attempt(cell) -> Attempt                   what the two ends do in it
+    attempt(cell) -> Attempt                   what the two ends do in it; or -> Sampling, where only ports are looked at
     verdicts(attempts) -> list[Verdict]        conclusions from the attempts table, and from nothing else;
                                                verdicts(attempts, run) may look at the run's other tables too
 
@@ -22,6 +22,7 @@ It declares and never acts, so that any driver can run it.
 
 from __future__ import annotations
 
+import enum
 import importlib.util
 import inspect
 import itertools
@@ -36,7 +37,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 from rawpunch.errors import BadParameter, UnknownName, Unreadable
 from rawpunch.live.end import Scheduler
 from rawpunch.scene import Scene
-from rawpunch.units import SECOND, format_duration, parse_duration_ns
+from rawpunch.units import MS, SECOND, format_duration, parse_duration_ns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,6 +83,43 @@ class Attempt:
     script_b: str = ""
     scheduler: Scheduler = Scheduler.SPIN
     """How the ends wait for their instants."""
+
+
+MOST_SYNS: Final = 8_000
+"""SYNs of one sample."""
+
+
+class Sources(enum.StrEnum):
+    """Which inside ports the SYNs of a sample come from."""
+
+    CONSECUTIVE = "consecutive"
+    """One after the other."""
+    RANDOM = "random"
+    """Drawn, none twice."""
+    SAME = "same"
+    """One for all, each SYN to another remote endpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """SYNs from A's host to observers, that show which external ports its NAT gives and are left unanswered."""
+
+    connections: int = 64
+    """SYNs of A's own."""
+    sources: Sources = Sources.CONSECUTIVE
+    destinations: int = 1
+    """Remote endpoints, over which the SYNs go in turn; with one inside port each has its own."""
+    foreign: int = 0
+    """Connections of another host inside, on average after each of ours: cross traffic, from none to twice as many."""
+    interval_ns: int = MS // 2
+    """From one SYN to the next."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.connections * (1 + 2 * self.foreign) <= MOST_SYNS or self.foreign < 0 or self.destinations < 1:
+            raise BadParameter(
+                f"a sample of {self.connections} connections, {self.foreign} foreign ones each, to {self.destinations} endpoints",
+                why=f"it has 1 to {MOST_SYNS} SYNs, and somewhere to send them",
+            )
 
 
 class Interval(Protocol):
@@ -157,7 +195,7 @@ class Experiment:
         self.factors: dict[str, Factor] = dict(module.FACTORS)
         self.repeats: int = module.REPEATS
         self.scene: Callable[[Cell], Scene] = module.scene
-        self.attempt: Callable[[Cell], Attempt] = module.attempt
+        self.attempt: Callable[[Cell], Attempt | Sampling] = module.attempt
         self.refine: Callable[[pd.DataFrame], list[dict[str, Level]]] | None = getattr(module, "refine", None)
         self._sensible: Callable[[Cell], bool] = getattr(module, "sensible", lambda _cell: True)
         self._verdicts: Callable[..., list[Verdict]] = module.verdicts

@@ -20,9 +20,11 @@ from rawpunch.lab import wiring
 from rawpunch.lab.features import kernel_release
 from rawpunch.rng import stream
 from rawpunch.scene import Nat, Scene, Side
-from rawpunch.study.bench import Bench, LabBench, Planned
-from rawpunch.study.experiment import Cell, Experiment, cell_name
+from rawpunch.study.bench import Bench, LabBench
+from rawpunch.study.experiment import Attempt, Cell, Experiment, Sampling, cell_name
 from rawpunch.study.measure import LAUNCH_TOLERANCE_NS, TRANSIT_TOLERANCE_NS, rows_of
+from rawpunch.study.planned import Planned
+from rawpunch.study.sample_rows import rows_of_samples
 from rawpunch.study.sim_bench import SimBench
 from rawpunch.version import __version__
 
@@ -94,12 +96,16 @@ class Job:
         return list(self._by_scene(plan, f"order after {len(attempts)}"))
 
     def _by_scene(self, plan: list[tuple[str, Cell, int]], order: str) -> Iterator[tuple[Scene, list[Planned]]]:
-        by_scene: dict[Scene, list[Planned]] = {}
+        by_scene: dict[tuple[Scene, bool], list[Planned]] = {}
         for name, cell, repeat in plan:
-            own, attempt = self.experiment.scene(cell), self.experiment.attempt(cell)
+            own, wanted = self.experiment.scene(cell), self.experiment.attempt(cell)
             scene = own.model_copy(update={f"nat_{side}": nat for side, nat in self.nats.items()})
-            by_scene.setdefault(scene, []).append(Planned(name, cell_name(cell), cell, repeat, attempt))
-        for number, (scene, attempts) in enumerate(by_scene.items()):
+            if isinstance(wanted, Sampling):
+                planned = Planned(name, cell_name(cell), cell, repeat, Attempt(), wanted)
+            else:
+                planned = Planned(name, cell_name(cell), cell, repeat, wanted)
+            by_scene.setdefault((scene, isinstance(wanted, Sampling)), []).append(planned)
+        for number, ((scene, _), attempts) in enumerate(by_scene.items()):
             stream(self.seed, order, number).shuffle(attempts)
             yield scene, attempts
 
@@ -212,14 +218,19 @@ def _part(bench: Bench, writer: RunWriter, batch: list[Planned], capture: Path, 
     """Make and write one part."""
     part = writer.next_part()
     name = writer.capture_name(part)
-    recording = bench.make(batch, capture)
-    rows = rows_of(recording, driver=bench.name, capture_name=name, one_way_ns=scene.one_way_ns)
+    if batch[0].sampling is not None:
+        sampled = bench.sample(batch, capture)
+        rows, dropped = rows_of_samples(sampled, driver=bench.name, capture_name=name), sampled.dropped
+    else:
+        recording = bench.make(batch, capture)
+        rows = rows_of(recording, driver=bench.name, capture_name=name, one_way_ns=scene.one_way_ns)
+        dropped = recording.dropped
     writer.write_part(
         part,
         rows.tables(),
         levels={planned.cell_name: dict(planned.cell) for planned in batch},
         captures={name: capture},
-        capture_drops={"all": recording.dropped},
+        capture_drops={"all": dropped},
     )
 
 

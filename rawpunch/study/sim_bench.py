@@ -8,6 +8,7 @@ and order alone.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -22,6 +23,8 @@ from rawpunch.scene import SIDES, VANTAGES, Scene
 from rawpunch.sim.host import End
 from rawpunch.sim.world import Sighting, World
 from rawpunch.study.bench import Done, Planned, Recording, Side
+from rawpunch.study.sampling import PlannedSample, Sampled, sample_of
+from rawpunch.study.sim_sampling import sampled
 from rawpunch.tcp.branches import Prober, parse_branch
 from rawpunch.units import MS, SECOND
 from rawpunch.wire.codec import encode_packet
@@ -83,6 +86,22 @@ class SimBench:
         comment = f"rawpunch, simulated, seed {self._seed}, {attempts[0].name} to {attempts[-1].name}"
         write_pcapng(capture, [Interface(vantage, RAW_IP) for vantage in VANTAGES], _recorded(sightings), comment=comment)
         return Recording(done, capture, 0)
+
+    def sample(self, attempts: list[Planned], capture: Path) -> Sampled:
+        """Take these samples, each in a world of its own, and write what was seen."""
+        samples: list[PlannedSample] = []
+        sightings: list[Sighting] = []
+        for planned in attempts:
+            sample = replace(sample_of(planned, self._scene, self._seed, self._made), began_ns=self._now + _ARMING_NS)
+            self._made += len(sample.connections)
+            seed = stream(self._seed, "world", planned.name).getrandbits(32)
+            seen, over_ns = sampled(sample, self._scene, seed=seed, start_ns=self._now)
+            self._now = over_ns + _ARMING_NS
+            samples.append(sample)
+            sightings += seen
+        comment = f"rawpunch, simulated, seed {self._seed}, {attempts[0].name} to {attempts[-1].name}"
+        write_pcapng(capture, [Interface(vantage, RAW_IP) for vantage in VANTAGES], _recorded(sightings), comment=comment)
+        return Sampled(samples, capture, 0)
 
     def _attempt(self, planned: Planned) -> tuple[Done, list[Sighting]]:
         began_ns = self._now

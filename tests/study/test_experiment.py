@@ -8,7 +8,7 @@ import pytest
 
 from rawpunch.errors import BadParameter, UnknownName, Unreadable
 from rawpunch.scene import UnsolicitedAnswer
-from rawpunch.study.experiment import Experiment, cell_name, experiment_files
+from rawpunch.study.experiment import Attempt, Experiment, cell_name, experiment_files
 from rawpunch.study.runner import Job
 from rawpunch.units import MS
 
@@ -43,6 +43,7 @@ def test_raw_vs_kernel_declares_its_cells() -> None:
     assert len(cells) == 36
     late = next(c for c in cells if c["offset"] == 2.0 and c["one_way_ns"] == 5 * MS and c["ends"] == "raw-kernel")
     attempt = experiment.attempt(late)
+    assert isinstance(attempt, Attempt)
     assert (attempt.end_a, attempt.end_b, attempt.offset_ns) == ("raw", "kernel", 10 * MS)
     assert experiment.scene(late).one_way_ns == (5 * MS, 5 * MS)
     assert cell_name(late) == "ends=raw-kernel nat_answer=drop offset=2.0 one_way_ns=5ms"

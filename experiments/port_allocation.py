@@ -1,0 +1,102 @@
+"""Which external port does a new connection get, and can the next one be told beforehand?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rawpunch.analysis.ports import hits, own, samples
+from rawpunch.analysis.statistics import wilson
+from rawpunch.nat import personas
+from rawpunch.nat.behavior import Allocation, Mapping
+from rawpunch.scene import Nat, Scene
+from rawpunch.study.experiment import Cell, Factor, Sampling, Sources, Verdict, judge
+from rawpunch.units import MS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from rawpunch.dataset.store import Dataset
+
+QUESTION = "Which external port does a new connection get, and can a peer tell the next one beforehand?"
+CLAIMS = ("C14",)
+FACTORS = {
+    "persona": Factor(
+        (
+            "linux-masquerade",
+            "linux-masquerade-random",
+            "linux-masquerade-band",
+            "linux-masquerade-band-random",
+            "linux-sequential",
+            "symmetric-sequential",
+            "symmetric-sequential-2",
+            "address-dependent",
+            "symmetric-random",
+            "carrier-grade-band",
+            "port-block",
+        ),
+        "the NAT: a persona, or the file of one",
+    ),
+    "sources": Factor(tuple(word.value for word in Sources), "inside ports: in sequence, drawn, or one for all", fixed=True),
+    "destinations": Factor((1,), "remote endpoints in turn (with one inside port each connection has its own)"),
+    "foreign": Factor((0, 2), "connections of another inside host after each of ours, on average"),
+}
+REPEATS = 3
+
+_ANEW = {Mapping.ADDRESS_AND_PORT_DEPENDENT, Mapping.PER_CONNECTION}
+"""Mappings with a port of its own for each connection of a sample."""
+
+
+def scene(cell: Cell) -> Scene:
+    """The NAT in front of A, and none elsewhere."""
+    return Scene.between(Nat(persona=str(cell["persona"])), None, 4 * MS)
+
+
+def attempt(cell: Cell) -> Sampling:
+    """A sample of its ports."""
+    return Sampling(
+        connections=48,
+        sources=Sources(str(cell["sources"])),
+        destinations=int(cell["destinations"]),
+        foreign=int(cell["foreign"]),
+    )
+
+
+def verdicts(attempts: pd.DataFrame, run: Dataset) -> list[Verdict]:
+    """Whether each SYN is accounted for, whether ports that count can be told, and whether ports that are drawn cannot."""
+    table = samples(run)
+    mine = own(table)
+    sent, mapped = int(attempts["syn_a"].sum()), len(mine)
+    whole = wilson(mapped, sent)
+    found = [
+        Verdict(
+            "accounted",
+            "every SYN that went in came out with an external port",
+            "upheld" if mapped == sent else "refuted",
+            sent,
+            whole.estimate,
+            whole.low,
+            whole.high,
+        )
+    ]
+    declared = {name: personas.load(name).behavior for name in mine["persona"].unique()}
+    drawn = {Allocation.RANDOM, Allocation.BANDED}
+    anew = {name: nat.ports for name, nat in declared.items() if nat.mapping in _ANEW and not nat.ports.keeps_parity}
+    counts = {name for name, ports in anew.items() if ports.allocation is Allocation.SEQUENTIAL}
+    draws = {name for name, ports in anew.items() if ports.allocation in drawn}
+    calm = table["foreign"] == 0
+    found += [
+        _told(
+            "ports that count are told at the first guess, without cross traffic", table[calm & table["persona"].isin(counts)], 1
+        ),
+        _told("so they are with cross traffic, at one of eight guesses", table[~calm & table["persona"].isin(counts)], 8),
+        _told("ports that are drawn are not told at one of eight guesses", table[table["persona"].isin(draws)], 8, never=True),
+    ]
+    return found
+
+
+def _told(statement: str, table: pd.DataFrame, tries: int, *, never: bool = False) -> Verdict:
+    if table.empty:
+        return Verdict("C14", statement, "undecided", 0, why="no such NAT was sampled")
+    hit, made = hits(table, tries)
+    rate = wilson(made - hit if never else hit, made)
+    return Verdict("C14", statement, judge(rate, 0.9), made, rate.estimate, rate.low, rate.high)

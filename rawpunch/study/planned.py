@@ -1,0 +1,20 @@
+"""One cell's repeat, named and to be made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rawpunch.study.experiment import Attempt, Cell, Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One attempt that is to be made."""
+
+    name: str
+    cell_name: str
+    cell: Cell
+    repeat: int
+    attempt: Attempt
+    sampling: Sampling | None = None
+    """What is sampled, where no connection is to be tried."""
