@@ -21,7 +21,7 @@ Before all that, each end has to aim at the port that the other's NAT will reall
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from rawpunch.nat.behavior import (
@@ -366,12 +366,15 @@ def spray(a: Behavior | None, b: Behavior | None, *, opened: int = 256, tried: i
     """
     drawing = [name for name, nat in (("A", a), ("B", b)) if nat is not None and _unknown_port(_End(name, nat), Aim.LEARNED, 0)]
     if not drawing:
-        return Answer(Strategy.SPRAY, True, "no port is drawn", odds=1.0)
+        direct = simultaneous(a, b)
+        why = "no port is drawn" if direct.works else f"no port is drawn, and yet {direct.why}"
+        return Answer(Strategy.SPRAY, direct.works, why, odds=float(direct.works))
     if len(drawing) == 2:
         return Answer(Strategy.SPRAY, False, "both ports are drawn, and a hit must name both", odds=0.0)
     nat = a if drawing[0] == "A" else b
     assert nat is not None  # noqa: S101  it draws
-    filters = simultaneous(None if nat is a else a, None if nat is b else b)
+    aimed = replace(nat, mapping=Mapping.ENDPOINT_INDEPENDENT, pooling=Pooling.PAIRED)  # as if its port were known
+    filters = simultaneous(aimed if nat is a else a, aimed if nat is b else b)
     if not filters.works:
         return Answer(Strategy.SPRAY, False, filters.why, odds=0.0)
     size = nat.ports.high - nat.ports.low + 1

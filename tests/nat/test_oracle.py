@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -98,6 +100,13 @@ def test_a_narrow_band_makes_a_spray_cheap() -> None:
     narrow, wide = (oracle.spray(_nat(name), None, opened=8) for name in ("carrier-grade-band", "symmetric-random"))
     assert (narrow.odds or 0) > 0.97
     assert 0 < (wide.odds or 0) < 0.2
+
+
+def test_a_spray_helps_nobody_whose_syns_cannot_cross() -> None:
+    """Neither where no port is drawn nor where the NAT that draws poisons what crosses."""
+    assert not oracle.spray(_nat("crossing-dropper"), _nat("syn-ack-blocker")).works
+    poisons = replace(personas.load("symmetric-random").behavior, crossing_syn=CrossingSyn.POISONS)
+    assert oracle.spray(poisons, _nat("port-restricted")).odds == 0.0
 
 
 def test_a_spray_needs_one_side_that_can_be_aimed_at() -> None:
