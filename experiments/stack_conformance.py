@@ -159,5 +159,7 @@ def _claim(stack: str, compared: list[Compared]) -> Verdict:
         word = "upheld"
     elif otherwise:
         why = f"a crossing opens; it ends otherwise in {why}"
+    elif len(good) < len(BRANCHES):
+        word, why = "undecided", f"only {len(good)} of {len(BRANCHES)} branches were put to it often enough"
     statement = f"{stack}: implements simultaneous open incorrectly (share of branches that end otherwise than by RFC 9293)"
     return Verdict("C19", statement, word, n, rate.estimate, rate.low, rate.high, why)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rawpunch.machine import Ending
 from rawpunch.tcp.branches import GAP_NS, Walked, parse_branch, walk
 from rawpunch.tcp.profiles import Profile
 from rawpunch.wire.endpoint import Endpoint
@@ -119,8 +120,14 @@ def conducts(attempts: pd.DataFrame, segments: pd.DataFrame, *, give_up_ns: int)
             until_ns = min(until_ns, put_ns[-1] + GAP_NS)
         if rows:
             in_time = [(entry["direction"] == "out", _segment(entry)) for entry in rows if entry["time_ns"] < until_ns]
-            found[row["attempt"]] = Conduct(said(in_time), row["outcome_b"])
+            found[row["attempt"]] = Conduct(said(in_time), _outcome(row["outcome_b"], in_time))
     return found
+
+
+def _outcome(word: str, conversation: list[tuple[bool, Segment]]) -> str:
+    """How it ended; what a kernel calls refused without a RST was an ICMP error (port unreachable has that error number too)."""
+    reset = any(segment.rst for sent, segment in conversation if not sent)
+    return Ending.UNREACHABLE.value if word == Ending.REFUSED.value and not reset else word
 
 
 def _segment(row: dict[str, Any]) -> Segment:

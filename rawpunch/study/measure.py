@@ -219,10 +219,13 @@ def _outcome(done: Done) -> tuple[Outcome, str | None]:
 def _launched_late(done: Done, columns: Mapping[str, Any]) -> bool:
     """Whether a SYN left so late, or so early, that another cell than the planned one happened.
 
-    Where the scheduler is not the careful one, its lateness is what is measured; a prober waits for the other's SYN.
+    Where the scheduler is not the careful one, its lateness is what is measured; a prober waits for the other's SYN, whenever
+    that comes.
     """
+    if EndKind.PROBER in (done.a.order.kind, done.b.order.kind):
+        return False
     for side, end in zip(SIDES, (done.a, done.b), strict=True):
-        sent = columns[f"sent_{side}_ns"] if end.order.kind != EndKind.PROBER else None
+        sent = columns[f"sent_{side}_ns"]
         if sent is not None and end.order.scheduler == Scheduler.SPIN and abs(sent - end.order.at_ns) > LAUNCH_TOLERANCE_NS:
             return True
     return False

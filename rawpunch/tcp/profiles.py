@@ -91,6 +91,11 @@ def _bare(turn: Turn) -> bool:
     return not (segment.has_ack or segment.rst or segment.syn)
 
 
+def _acks_iss(turn: Turn) -> bool:
+    """SEG.ACK = ISS."""
+    return turn.segment.has_ack and turn.segment.ack == turn.block.iss
+
+
 def _linux_ack_ancient(turn: Turn) -> bool:
     """SEG.ACK < SND.UNA - min(MAX.SND.WND, octets acknowledged so far)."""
     block = turn.block
@@ -262,6 +267,35 @@ _HASTE = Override(
     "tcp_rcv_synsent_state_process: the RST may have cleared the peer's old connection, so the SYN is sent again after "
     "TCP_TIMEOUT_MIN (two jiffies, 8 ms at 250 Hz), unless it was retransmitted before (Linux 5.7)",
 )
+_HASTE_AT_RST = Override(
+    "sent-bad-ack-rst",
+    Row(
+        "linux-sent-bad-ack-rst",
+        (State.SYN_SENT,),
+        On.SEGMENT,
+        (when.ack_of_nothing_sent, when.rst),
+        (do.hasten_retransmission,),
+        None,
+        "RFC 9293, 3.10.7.3, first",
+    ),
+    "tcp_rcv_synsent_state_process: the timer is shortened before anybody asks whether it was a RST. Measured in the lab",
+)
+_ACK_OF_ISS = Override(
+    "received-ack",
+    Row(
+        "linux-received-ack-of-iss",
+        (State.SYN_RECEIVED,),
+        On.SEGMENT,
+        (_acks_iss,),
+        (do.take_ack, do.establish),
+        State.ESTABLISHED,
+        "RFC 9293, 3.10.7.4, fifth, where it ought to be answered by RST",
+        go_on=True,
+    ),
+    "tcp_rcv_state_process: tcp_ack gives 1 for a duplicate ACK, so SEG.ACK = ISS completes the opening, though it acknowledges "
+    "nothing. No stack sends it. Measured",
+    replaces=False,
+)
 _PATIENT_LISTENER = Override(
     "timed-out",
     Row(
@@ -281,6 +315,8 @@ _LINUX_ALWAYS: Final = (
     _LISTEN_FIN,
     _TEXT_WITH_SYN_ACK,
     _HASTE,
+    _HASTE_AT_RST,
+    _ACK_OF_ISS,
     *_SEQUENCES,
     _BARE,
     _AGAIN_LISTEN,

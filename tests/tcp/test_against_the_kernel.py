@@ -29,22 +29,18 @@ def kernel_at_least(major: int, minor: int) -> bool:
 def known(difference: dict[str, Any]) -> str | None:
     """Why a difference is expected, or None.
 
-    - The kernel delays the ACK of a FIN; the machine sends it at once (RFC 9293, 3.8.6.3, allows both).
-    - In SYN-RECEIVED the kernel takes SEG.ACK = ISS, which acknowledges nothing, for an ACK of its SYN (tcp_ack gives 1 for a
-      duplicate ACK); the RFC answers it by RST, and so does the machine. No stack sends it.
+    The kernel delays the ACK of a FIN; the machine sends it at once (RFC 9293, 3.8.6.3, allows both).
     """
     (said, state), (answered, kernel_state) = difference["machine"], difference["kernel"]
     if difference["flags"] == _FIN | _ACK and state == kernel_state == "CLOSE-WAIT" and said and not answered:
         return "the ACK of a FIN is delayed"
-    if difference["state"] == "SYN-RECEIVED" and difference["ack"] == 0 and (difference["flags"] or 0) & _ACK:
-        return "an ACK of the ISS completes"
     return None
 
 
 @pytest.mark.lab
 @pytest.mark.skipif(not kernel_at_least(6, 12), reason="the profile is that of Linux 6.12 and later")
 def test_the_linux_profile_answers_as_the_kernel_does() -> None:
-    """Kind, SEQ, ACK of every answer and the state afterwards are the kernel's, but for two differences that are explained."""
+    """Kind, SEQ, ACK of every answer and the state afterwards are the kernel's, but for one difference that is explained."""
     if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
         pytest.skip("no access to /dev/net/tun")
     into = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--net"]

@@ -86,6 +86,12 @@ WALKS: dict[str, str] = {
         deadline 1008ms                                # and only once so soon
         state SYN-SENT
         """,
+    "linux-sent-bad-ack-rst": """
+        in SYN-SENT
+        B > A  RST-ACK seq 0 ack 77
+        deadline 8ms                                   # it is not believed, and yet the SYN goes out again soon
+        state SYN-SENT
+        """,
     "sent-refused": """
         in SYN-SENT
         B > A  RST-ACK seq 0 ack 1001
@@ -171,6 +177,12 @@ WALKS: dict[str, str] = {
         in SYN-RECEIVED
         B > A  SYN-ACK seq 3000 ack 1001
         A > B  ACK seq 1001 ack 3001 win 64240         # no DSACK, as SACK was not agreed
+        state ESTABLISHED
+        ends established
+        """,
+    "linux-received-ack-of-iss": """
+        in SYN-RECEIVED
+        B > A  ACK seq 3001 ack 1000
         state ESTABLISHED
         ends established
         """,
