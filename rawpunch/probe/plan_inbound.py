@@ -1,0 +1,100 @@
+"""What comes in: SYNs from outside to a mapping, and to ports that have none."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from rawpunch.probe.facts import Filtered, Tally, Unsolicited
+from rawpunch.probe.ground import Place, Seen
+from rawpunch.probe.kit import Kit
+from rawpunch.probe.messages import Craft, SendPacket
+from rawpunch.probe.remotes import Remotes
+from rawpunch.units import SECOND
+from rawpunch.wire.endpoint import Endpoint
+from rawpunch.wire.segment import IcmpError, Segment
+
+UNSOLICITED: Final = 6
+"""Ports without a mapping that a SYN is sent to."""
+HOLD_NS: Final = 6_500_000_000
+"""How long an answer to a SYN may take: RFC 5382, REQ-4 wants silence for 6 s."""
+_SESSIONS: Final = 2
+_LOW, _HIGH = 2_000, 30_000
+"""Unmapped ports are drawn from here, away from those that we send from."""
+
+
+async def filtering(kit: Kit, remotes: Remotes) -> Filtered | None:
+    """Let SYNs come to a mapping from where nothing was sent to: another port, another address. None without a mapping.
+
+    The control is what any NAT must let in: a SYN-ACK from where the SYN went.
+
+    Raises:
+        PartialData: the observer is gone.
+    """
+    other_port, other_address, control = Tally(), Tally(), Tally()
+    found = False
+    for _ in range(_SESSIONS):
+        opening = await kit.open(remotes.first)
+        if opening is None:
+            continue
+        found = True
+        shots = [kit.answer(opening), kit.shot(Craft.SYN, opening, source=remotes.stranger_port, seq=kit.fresh_iss())]
+        if remotes.stranger_address is not None:
+            shots.append(kit.shot(Craft.SYN, opening, source=remotes.stranger_address, seq=kit.fresh_iss()))
+        tallies = await kit.shoot(shots, kit.repeats)
+        kit.control(tallies[0].sent, tallies[0].came)
+        control += tallies[0]
+        other_port += tallies[1]
+        if remotes.stranger_address is not None:
+            other_address += tallies[2]
+        await kit.close(opening)
+    if not found:
+        return None
+    return Filtered(other_port, other_address if remotes.stranger_address is not None else None, control)
+
+
+async def unsolicited(kit: Kit, remotes: Remotes, to: str, used: frozenset[int]) -> tuple[Unsolicited, ...]:
+    """Send SYNs to ports that should have no mapping, and wait for answers as long as one may be held back.
+
+    Args:
+        kit: the probe's tools.
+        remotes: where they come from.
+        to: an external address of ours.
+        used: external ports that were seen in use.
+
+    Raises:
+        PartialData: the observer is gone.
+    """
+    ground = kit.ground
+    ports: list[int] = []
+    while len(ports) < len(remotes.unsolicited):
+        port = ground.dice.randrange(_LOW, _HIGH)
+        if port not in used and port not in ports:
+            ports.append(port)
+    targets = [Endpoint(to, port) for port in ports]
+    wishes = [
+        SendPacket(kind=Craft.SYN, source=source, to=target, seq=kit.fresh_iss())
+        for source, target in zip(remotes.unsolicited, targets, strict=True)
+    ]
+    sent: list[Seen] = await ground.together(*(ground.craft(wish) for wish in wishes))
+    pairs = list(zip(remotes.unsolicited, targets, strict=True))
+
+    def answered() -> bool:
+        return all(_answers(kit, source, target) for source, target in pairs)
+
+    await ground.until(answered, ground.now() + HOLD_NS + kit.patience_ns)
+    await ground.settle()
+    return tuple(Unsolicited(record, _answers(kit, source, target)) for record, (source, target) in zip(sent, pairs, strict=True))
+
+
+def _answers(kit: Kit, source: Endpoint, target: Endpoint) -> tuple[Seen, ...]:
+    def answers(seen: Seen) -> bool:
+        packet = seen.packet
+        if isinstance(packet, IcmpError):
+            return packet.quoted.destination == target
+        return isinstance(packet, Segment) and packet.source == target
+
+    return tuple(seen for seen in kit.ground.seen(Place.OBSERVER, source) if answers(seen))
+
+
+LATE_NS: Final = SECOND
+"""An answer that took longer was held back."""

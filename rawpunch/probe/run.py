@@ -1,0 +1,92 @@
+"""The probe: all plans in their order, whatever is missing left out, and the report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from rawpunch.errors import PartialData
+from rawpunch.probe.facts import Facts
+from rawpunch.probe.ground import Ground
+from rawpunch.probe.kit import Kit
+from rawpunch.probe.plan_contact import contact
+from rawpunch.probe.plan_hairpin import hairpin
+from rawpunch.probe.plan_inbound import UNSOLICITED, filtering, unsolicited
+from rawpunch.probe.plan_mapping import mapping, sharing
+from rawpunch.probe.plan_ports import sample_alone, sample_crossed
+from rawpunch.probe.plan_sessions import sessions
+from rawpunch.probe.plan_table import SHORT_AGES, ages, long_ages, table
+from rawpunch.probe.remotes import Remotes, take
+from rawpunch.probe.report import Report, report_of
+from rawpunch.units import SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to do beyond the usual."""
+
+    timers: bool = False
+    """Whether to wait for timers of minutes and hours."""
+    timer_limit_ns: int = 7_500 * SECOND
+    """How long to wait for them, or twice that where one falls in between; RFC 5382, REQ-5 asks for 2 h 4 min."""
+
+
+async def probe(ground: Ground, options: Options | None = None) -> Report:
+    """Ask everything and conclude.
+
+    It raises nothing for what a network does: an observer that goes away in the middle leaves a report that says so.
+    """
+    return report_of(await gather(ground, options))
+
+
+async def gather(ground: Ground, options: Options | None = None) -> Facts:
+    """Ask everything; what could not be asked is missing."""
+    known = Facts(len(ground.insiders), len(ground.outside.addresses), ground.outside.raw)
+    kit = Kit(ground)
+    known.openings = kit.openings
+    try:
+        await _gather(kit, known, options or Options())
+    except PartialData as error:
+        known.broken_off = "; ".join(part for part in (error.what, error.why) if part)
+    known.loss, known.rtt_ns = kit.loss, kit.rtt_ns
+    return known
+
+
+async def _gather(kit: Kit, known: Facts, options: Options) -> None:
+    remotes = await take(kit.ground, UNSOLICITED)
+    known.contact = await contact(kit, remotes.first)
+    if not known.contact.openings:
+        known.broken_off = "no SYN reaches the observer"
+        return
+    if known.contact.false_answers.came:
+        return
+    known.samples = await sample_alone(kit, remotes.first)
+    known.samples += await sample_crossed(kit, remotes.first)
+    known.table = await table(kit, remotes)
+    if known.table.short:
+        kit.slots = _FEW
+    await kit.ground.together(_unsolicited(kit, known, remotes), _ages(kit, known, remotes), _quick(kit, known, remotes))
+    if options.timers:
+        known.aged += await long_ages(kit, remotes, options.timer_limit_ns)
+
+
+_FEW: Final = 4
+
+
+async def _quick(kit: Kit, known: Facts, remotes: Remotes) -> None:
+    known.mapped = await mapping(kit, remotes)
+    known.filtered = await filtering(kit, remotes)
+    known.sessions = await sessions(kit, remotes)
+    known.hairpinned = await hairpin(kit, remotes)
+    known.shared = await sharing(kit, remotes)
+
+
+async def _unsolicited(kit: Kit, known: Facts, remotes: Remotes) -> None:
+    if known.contact is not None and known.contact.openings:
+        used = frozenset(sample.mapped.port for sample in known.samples if sample.mapped is not None)
+        known.unsolicited = await unsolicited(kit, remotes, known.contact.openings[0].mapped.address, used)
+
+
+async def _ages(kit: Kit, known: Facts, remotes: Remotes) -> None:
+    if kit.slots is None:
+        known.aged = await ages(kit, remotes, SHORT_AGES)
