@@ -16,7 +16,7 @@ ONE_WAY_NS = 20 * MS
 
 
 def scene(persona: str | None, *, loss: float = 0) -> Scene:
-    """hostA behind a persona, 20 ms from the observer."""
+    """A host behind a persona, 20 ms from the observer."""
     nat = Nat(persona=persona) if persona is not None else None
     return Scene(nat_a=nat, nat_b=None, leg_a=Leg(up_ns=ONE_WAY_NS, down_ns=ONE_WAY_NS, loss=loss))
 
