@@ -2,7 +2,8 @@
 
 Both sides call `connect` with each other's endpoint, each from the port that the other one names; neither listens. By method
 `raw` our own handshake opens the connection with raw packets and hands it over to the kernel (see `handover`); by `kernel` the
-kernel's `connect()` does it all. Until the first SYN has left the kernel is kept silent, so a peer who is early is not reset.
+kernel's `connect()` does it all. Until the first SYN has left, the kernel is kept silent where this process may do that
+(CAP_NET_ADMIN), so that a peer who is early is not reset.
 
 This is an attempt at a connection as any program may make: to the one peer that is named, from an address and port of our own,
 its SYN repeated when the kernel would repeat it.
@@ -19,7 +20,7 @@ import secrets
 import select
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -246,7 +247,7 @@ class _RawOpening:
 
 
 class _KernelOpening:
-    """An attempt by the kernel; a guard keeps it silent until the SYN leaves."""
+    """An attempt by the kernel; a guard keeps it silent until the SYN leaves, if this process may have one."""
 
     events: Final = select.POLLOUT
 
@@ -254,8 +255,10 @@ class _KernelOpening:
         self.order = order
         self._why = why
         self._end = KernelEnd(order)
+        self._guard: Guard | None = None
         try:
-            self._guard = Guard(order.local, shared=True)
+            with suppress(MachineCannot):
+                self._guard = Guard(order.local, shared=True)
         except BaseException:
             self._end.finish(now_ns())
             raise
@@ -273,7 +276,11 @@ class _KernelOpening:
 
     def launch(self) -> None:
         self._end.launch(self.order.at_ns)
-        self._guard.close()
+        self._unguard()
+
+    def _unguard(self) -> None:
+        if self._guard is not None:
+            self._guard.close()
 
     def attend(self) -> None:
         """Read what the kernel decided, or give up."""
@@ -299,7 +306,7 @@ class _KernelOpening:
 
     def close(self) -> None:
         """Leave nothing behind but the socket, if it was taken."""
-        self._guard.close()
+        self._unguard()
         if not self._taken:
             self._end.finish(now_ns())
 

@@ -15,6 +15,7 @@ from typing import Final
 from rawpunch.errors import MachineCannot
 from rawpunch.tcp.state import Negotiated
 
+_IP_OPTIONS: Final = 4
 _TCP_REPAIR: Final = 19
 _TCP_REPAIR_QUEUE: Final = 20
 _TCP_QUEUE_SEQ: Final = 21
@@ -75,18 +76,22 @@ def set_sequence_numbers(sock: socket.socket, *, snd_nxt: int, rcv_nxt: int) -> 
 def set_options(sock: socket.socket, agreed: Negotiated) -> None:
     """Say what both SYNs agreed; after the connect, and before anything is sent.
 
+    The kernel had cut its segments to the default MSS of 536 octets at the connect, and the option alone does not make it think
+    again (tcp_sync_mss); setting the IP options does, even to none. Without that the socket would send small segments for ever.
+
     Raises:
         OSError: the kernel refuses.
     """
-    options = [(_MSS, agreed.mss)]
-    if agreed.send_shift is not None and agreed.receive_shift is not None:
-        options.append((_WINDOW, agreed.send_shift | agreed.receive_shift << 16))
+    # shifts of zero where there is no scaling: the kernel chose its own at the connect, and would go by it
+    options = [(_MSS, agreed.mss), (_WINDOW, (agreed.send_shift or 0) | (agreed.receive_shift or 0) << 16)]
     if agreed.sack:
         options.append((_SACK_PERMITTED, 0))
     if agreed.timestamps:
         options.append((_TIMESTAMPS, 0))
     packed = b"".join(struct.pack("II", *option) for option in options)
     sock.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR_OPTIONS, packed)
+    if sock.family == socket.AF_INET:
+        sock.setsockopt(socket.IPPROTO_IP, _IP_OPTIONS, b"")
 
 
 def set_timestamp(sock: socket.socket, value: int) -> None:
