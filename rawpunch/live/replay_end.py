@@ -18,6 +18,8 @@ from rawpunch.wire.segment import IcmpError, Segment
 
 _EARLY_NS: Final = 300 * US
 """How long before a packet's instant it wants to be woken; the rest is spun away."""
+_READY_NS: Final = 250 * US
+"""How long before an expected arrival its answer is rehearsed for the last time."""
 _STALE_NS: Final = 1 * SECOND
 """A time stamp older than this is not the packet's."""
 
@@ -57,6 +59,12 @@ class ReplayEnd:
             return None
         player = self.player.deadline
         return self.order.give_up_ns if player is None else min(player - _EARLY_NS, self.order.give_up_ns)
+
+    @property
+    def ready_ns(self) -> int | None:
+        """Shortly before the arrival is expected that the next segment answers; None if none is."""
+        expected_ns = self.player.expected_ns if self.undecided else None
+        return None if expected_ns is None else expected_ns - _READY_NS
 
     def launch(self, at_ns: int) -> None:
         """Open: a segment that waits for nothing leaves first, then the player is told, so that nothing delays the packet."""

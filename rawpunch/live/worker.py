@@ -70,6 +70,7 @@ class Worker:
         self._own = [channel.fileno(), self.port.fileno()]
         self._order = itertools.count()
         self._rehearsal = Rehearsal()
+        self._rehearsed_ns = 0
 
     # --- the loop ---
 
@@ -99,6 +100,7 @@ class Worker:
                 self._obey(message)
             self._expire()
             if not readable:
+                self._rehearsed_ns = now
                 self._rehearse()
 
     def _launch_is_near(self) -> bool:
@@ -124,6 +126,8 @@ class Worker:
         for end in self.under_way.values():
             if end.deadline is not None:
                 yield end.deadline
+            if isinstance(end, ReplayEnd) and (ready_ns := end.ready_ns) is not None and ready_ns > self._rehearsed_ns:
+                yield ready_ns
 
     def _launch(self) -> None:
         at_ns, _, end = heapq.heappop(self.launches)

@@ -87,6 +87,14 @@ class Player:
         """When to step it with `Woke`, in ns; None when it is through, or not opened yet."""
         return self._deadline
 
+    @property
+    def expected_ns(self) -> int | None:
+        """When the arrival is expected that the next line waits for, in ns; None if none is waited for, or nothing was opened."""
+        if self._start_ns is None or self._concluded or self._next == len(self._to_send):
+            return None
+        cue = self.track.lines[self._to_send[self._next]].waits_for
+        return None if cue is None or cue in self._arrived_ns else self._expected_ns(self.track.lines[cue])
+
     def step(self, stimulus: Stimulus, *, now: int) -> Sequence[Effect]:
         """Take one stimulus at instant `now` (ns). OPEN starts the script, ABORT stops it; other user calls do nothing."""
         if isinstance(stimulus, Abort):

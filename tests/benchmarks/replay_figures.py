@@ -60,7 +60,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, LabBench(1) as bench:
         bench.use(Scene.symmetric(ONE_WAY_NS))
         everything: list[Row] = []
-        for offset_ns, speed in ((0, 1.0), (ONE_WAY_NS // 2, 1.0), (ONE_WAY_NS // 2, 0.5), (3 * ONE_WAY_NS // 2, 1.0)):
+        for offset_ns, speed in ((0, 1.0), (ONE_WAY_NS // 2, 1.0), (ONE_WAY_NS // 4, 0.5), (3 * ONE_WAY_NS // 2, 1.0)):
             attempt = Attempt(offset_ns=offset_ns)
             made, disturbed = replays(bench, Path(folder), attempt, repeats, speed)
             same = sum(replayed.comparison.same_outcome for replayed in made)

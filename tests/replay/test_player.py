@@ -221,3 +221,18 @@ def test_what_comes_next_is_known_beforehand() -> None:
     assert isinstance(answer, Send)
     assert answer.packet.kind == "SYN-ACK"
     assert player.upcoming() is None
+
+
+def test_what_it_expects_and_when() -> None:
+    """The arrival that its next packet answers, at the captured distance by the speed; nothing before the start or after it."""
+    track = script(Pattern.THREE_WAY).a
+    syn, syn_ack = (line for line in track.lines[:2])
+    player = Player(track, local=A, remote=B, iss=7, speed=2)
+    found = [player.expected_ns]
+    player.step(Open(), now=1_000)
+    found.append(player.expected_ns)
+    expected_ns = 1_000 + (syn_ack.at_ns - syn.at_ns) // 2
+    assert isinstance(syn_ack.packet, Segment)
+    player.step(Arrived(replace(syn_ack.packet, ack=8)), now=expected_ns + 5)
+    found.append(player.expected_ns)
+    assert found == [None, expected_ns, None]
