@@ -67,6 +67,7 @@ class ObserverLink:
         self._state = _State()
         self._client: ObserverClient | None = None
         self._mending = asyncio.Lock()
+        self._over = asyncio.Event()
         self._poller: asyncio.Task[None] | None = None
 
     @property
@@ -78,6 +79,27 @@ class ObserverLink:
     def lost(self) -> int:
         """Arrivals that the observer could not keep for us, or its kernel could not hand to it."""
         return self._state.lost + self._state.dropped
+
+    def give_up(self, error: PartialData) -> None:
+        """Call the observer gone, whether it is or not: all that waits for it ends."""
+        if self._state.gone is None:
+            self._state.gone = error
+            self._over.set()
+            self._log.stir()
+
+    async def pause(self, seconds: float) -> None:
+        """Let time pass, as long as the observer is there.
+
+        Raises:
+            PartialData: it is gone.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                await self._over.wait()
+        except TimeoutError:
+            pass
+        if self._state.gone is not None:
+            raise self._state.gone
 
     @property
     def gone(self) -> PartialData | None:
@@ -241,8 +263,7 @@ class ObserverLink:
             self._be_gone(f"the observer {self.observer} is gone", error)
 
     def _be_gone(self, what: str, error: PartialData) -> None:
-        self._state.gone = PartialData(what, why=error.why or error.what, todo=error.todo)
-        self._log.stir()
+        self.give_up(PartialData(what, why=error.why or error.what, todo=error.todo))
 
     async def _drop(self) -> None:
         client, self._client = self._client, None

@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from rawpunch.capture.pcapng import Statistics
 from rawpunch.clock import be_punctual, now_ns
-from rawpunch.errors import BadParameter, MachineCannot
+from rawpunch.errors import BadParameter, MachineCannot, PartialData
 from rawpunch.live.probe_inside import Inside, Tap
 from rawpunch.live.probe_log import ProbeLog
 from rawpunch.live.probe_outside import ObserverLink
@@ -125,6 +125,15 @@ class LiveGround:
         return self._dice
 
     @property
+    def packets(self) -> int:
+        """How many packets have a number."""
+        return len(self._log)
+
+    def give_up(self, error: PartialData) -> None:
+        """End all plans, which then conclude from what they have."""
+        self._there.give_up(error)
+
+    @property
     def lost(self) -> dict[str, int]:
         """Packets that nobody can say anything of: what -> how many."""
         return {
@@ -140,8 +149,12 @@ class LiveGround:
         return now_ns()
 
     async def sleep(self, ns: int) -> None:
-        """Let time pass."""
-        await asyncio.sleep(ns / SECOND)
+        """Let time pass.
+
+        Raises:
+            PartialData: the observer is gone, so that there is nothing to wait for.
+        """
+        await self._there.pause(ns / SECOND)
 
     async def until(self, condition: Callable[[], bool], deadline_ns: int) -> bool:
         """Wait until something is so, or an instant.
