@@ -15,13 +15,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from rawpunch.channel import Channel
 from rawpunch.clock import now_ns, sleep_until
 from rawpunch.errors import Malformed, RawpunchError
+from rawpunch.live import repair
 from rawpunch.live.connecting import Opened, open_connection, open_connection_async
 from rawpunch.live.guard import Guard
 from rawpunch.live.packet_filter import one_flow
+from rawpunch.live.repair import end_repair
 from rawpunch.live.sockets import RawPort
 from rawpunch.units import MS, US
 from rawpunch.wire.codec import decode, encode
@@ -42,11 +45,30 @@ class Host:
 
     # --- connecting ---
 
-    def connect(self, peer: str, local: str, method: str, at: int | None = None, timeout: float = 5.0) -> Found:
-        """Connect; what is raised comes back by name."""
+    def connect(
+        self,
+        peer: str,
+        local: str,
+        method: Any,
+        at: int | None = None,
+        timeout: float = 5.0,
+        deaf_ms: int = 0,
+        say: str = "",
+    ) -> Found:
+        """Connect; what is raised comes back by name.
+
+        With `deaf_ms` the handover takes that much longer than it would; `say` is sent at once.
+        """
         began_ns = now_ns()
+
+        def late(sock: socket.socket) -> None:
+            time.sleep(deaf_ms / 1000)
+            end_repair(sock)
+
         try:
-            opened = open_connection(peer, local=local, method=method, timeout=timeout, at=at)  # type: ignore[arg-type]
+            with patch.object(repair, "end_repair", late):
+                opened = open_connection(peer, local=local, method=method, timeout=timeout, at=at)
+            opened.sock.sendall(say.encode())
         except (OSError, RawpunchError) as error:
             return {
                 "raised": type(error).__name__,
