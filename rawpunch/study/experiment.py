@@ -8,8 +8,7 @@ An experiment is a Python file with these names at its top level:
     REPEATS: int                               attempts per cell by default
     scene(cell) -> Scene                       the world an attempt of this cell needs
     attempt(cell) -> Attempt                   what the two ends do in it; or -> Sampling, where only ports are looked at
-    verdicts(attempts) -> list[Verdict]        conclusions from the attempts table, and from nothing else;
-                                               verdicts(attempts, run) may look at the run's other tables too
+    verdicts(attempts) -> list[Verdict]        conclusions from the attempts table, and from nothing else
 
 and, where all combinations of levels or a fixed grid would waste attempts, as in the search for an edge:
 
@@ -17,6 +16,7 @@ and, where all combinations of levels or a fixed grid would waste attempts, as i
     refine(attempts) -> list[cell]             what to try next, given all attempts so far; one attempt for each cell it names,
                                                [] when enough is known. It is asked again after each round.
 
+`verdicts` and `refine` may take the run as a second argument, and look at its other tables too.
 It declares and never acts, so that any driver can run it.
 """
 
@@ -32,7 +32,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar
 
 from rawpunch.errors import BadParameter, UnknownName, Unreadable
 from rawpunch.live.end import Scheduler
@@ -40,10 +40,9 @@ from rawpunch.scene import Scene
 from rawpunch.units import MS, SECOND, format_duration, parse_duration_ns
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from rawpunch.dataset.store import Dataset
 
+Answer = TypeVar("Answer")
 Level = bool | int | float | str
 Cell = Mapping[str, Level]
 Word = Literal["upheld", "refuted", "conditional", "undecided"]
@@ -165,6 +164,12 @@ class Verdict:
         return asdict(self)
 
 
+def _asked(question: Callable[..., list[Answer]], run: Dataset) -> list[Answer]:
+    if len(inspect.signature(question).parameters) == 1:
+        return question(run.attempts)
+    return question(run.attempts, run)
+
+
 def judge(interval: Interval, bar: float) -> Word:
     """Whether an interval lies above a bar, below it, or across it."""
     if interval.low > bar:
@@ -196,7 +201,7 @@ class Experiment:
         self.repeats: int = module.REPEATS
         self.scene: Callable[[Cell], Scene] = module.scene
         self.attempt: Callable[[Cell], Attempt | Sampling] = module.attempt
-        self.refine: Callable[[pd.DataFrame], list[dict[str, Level]]] | None = getattr(module, "refine", None)
+        self._refine: Callable[..., list[dict[str, Level]]] | None = getattr(module, "refine", None)
         self._sensible: Callable[[Cell], bool] = getattr(module, "sensible", lambda _cell: True)
         self._verdicts: Callable[..., list[Verdict]] = module.verdicts
 
@@ -236,9 +241,16 @@ class Experiment:
 
     def verdicts(self, run: Dataset) -> list[Verdict]:
         """What a run of it says."""
-        if len(inspect.signature(self._verdicts).parameters) == 1:
-            return self._verdicts(run.attempts)
-        return self._verdicts(run.attempts, run)
+        return _asked(self._verdicts, run)
+
+    @property
+    def refines(self) -> bool:
+        """Whether it may ask for more when the grid is done."""
+        return self._refine is not None
+
+    def refine(self, run: Dataset) -> list[dict[str, Level]]:
+        """The cells that it wants next."""
+        return _asked(self._refine, run) if self._refine is not None else []
 
     def with_settings(self, settings: Sequence[str]) -> Experiment:
         """Change levels by ``factor=level[,level ...]`` words; times may carry a unit (``one_way_ns=5ms,20ms``).

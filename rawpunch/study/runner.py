@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from rawpunch.clock import SOURCE
 from rawpunch.dataset.store import Dataset, MachineInfo, Manifest, RunWriter, load, new_run_id
@@ -27,9 +27,6 @@ from rawpunch.study.planned import Planned
 from rawpunch.study.sample_rows import rows_of_samples
 from rawpunch.study.sim_bench import SimBench
 from rawpunch.version import __version__
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 PART_ATTEMPTS: Final = 60
 """Attempts of a part: what a kill at the worst moment loses."""
@@ -75,13 +72,13 @@ class Job:
             "order",
         )
 
-    def more(self, attempts: pd.DataFrame) -> list[tuple[Scene, list[Planned]]]:
-        """What the experiment asks for, given all attempts so far, in the same form; nothing when it knows enough.
+    def more(self, run: Dataset) -> list[tuple[Scene, list[Planned]]]:
+        """What the experiment asks for, given a run so far, in the same form; nothing when it knows enough.
 
         A cell that was tried before goes on counting its repeats; a new one gets the next number. Both are read off the attempts,
         so that a resumed run goes on where it stopped.
         """
-        wanted = self.experiment.refine(attempts) if self.experiment.refine is not None else []
+        wanted, attempts = self.experiment.refine(run), run.attempts
         numbers = {cell_name(cell): number for number, cell in enumerate(self.experiment.cells())}
         repeats = dict(attempts.groupby("cell", observed=True)["repeat"].max() + 1)
         for cell, attempt in zip(attempts["cell"], attempts["attempt"], strict=True):
@@ -180,8 +177,8 @@ def run(job: Job, writer: RunWriter, *, progress: Progress | None = None, bench:
         finished = writer.finished_attempts()
         carrying.tell(len(finished))
         carrying.out((scene, [one for one in attempts if one.name not in finished]) for scene, attempts in job.groups())
-        for _ in range(ROUNDS if job.experiment.refine is not None else 0):
-            groups = job.more(load(writer.path).attempts)
+        for _ in range(ROUNDS if job.experiment.refines else 0):
+            groups = job.more(load(writer.path))
             if not groups:
                 break
             carrying.tell(0, sum(len(attempts) for _, attempts in groups))

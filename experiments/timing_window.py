@@ -1,0 +1,276 @@
+"""How late may the second SYN leave, on which path, and how exactly must the two be timed?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from rawpunch.analysis.edges import threshold_edge
+from rawpunch.analysis.statistics import wilson
+from rawpunch.analysis.tables import keep
+from rawpunch.analysis.timing import WindowEdge, launch_errors, median_of, offsets_three_ways, window_edges, with_times
+from rawpunch.errors import BadParameter
+from rawpunch.live.end import Scheduler
+from rawpunch.scene import Leg, Nat, Scene, UnsolicitedAnswer
+from rawpunch.study.experiment import Attempt, Cell, Factor, Level, Verdict, Word, judge
+from rawpunch.study.peer_clock import PeerClock
+from rawpunch.units import MS, SECOND, US
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from rawpunch.dataset.store import Dataset
+
+QUESTION = "How late may the second SYN leave on which path, and how exactly must the two starts be timed?"
+CLAIMS = ("C1", "C2", "C3", "C10", "C11", "C20")
+FACTORS = {
+    "path": Factor(
+        ("direct", "silent", "resetting", "unequal", "lopsided"),
+        "no NAT; NATs that drop or reset a SYN they do not expect; resetting ones with legs of 1:3, or with half the delay back",
+        fixed=True,
+    ),
+    "ends": Factor(("kernel-kernel", "raw-raw"), "what makes end A and end B", fixed=True),
+    "one_way_ns": Factor((1 * MS, 5 * MS, 20 * MS, 50 * MS), "one-way delay from A to B"),
+    "offset": Factor(
+        (-1.1, -0.9, 0.0, 0.5, 0.9, 1.1, 3.0), "start of B after A, in one-way delays from the first one to the other"
+    ),
+    "scheduler": Factor(tuple(map(str, Scheduler)), "how the ends wait for their instants", fixed=True),
+    "ahead_ns": Factor((0, 1 * MS, 15 * MS, 30 * MS), "how far B's own clock was ahead when it was set, ten minutes ago"),
+    "drift_ppb": Factor((0, -20_000, -50_000), "how much faster than A's it has run since then"),
+}
+REPEATS = 2
+
+SYNCHRONISED_NS = 600 * SECOND
+NEAR_NS = 100 * US
+"""Of the bar: the edge is to be that near to the one-way delay."""
+EDGE_WIDTH_NS = 100 * US
+"""An edge is known when its interval is no wider: to 50 us."""
+MOST = 60
+"""Attempts at one edge."""
+ENOUGH = 12
+"""Attempts beyond the delay at each delay, through silent NATs, with A first."""
+_SERIES = ("path", "ends", "one_way_ns")
+_USUAL: Cell = {"scheduler": Scheduler.SPIN.value, "ahead_ns": 0, "drift_ppb": 0}
+
+
+def sensible(cell: Cell) -> bool:
+    """Other schedulers on one path, and clocks apart on one path and delay, both at kernel ends; raw ends where one may reset."""
+    if cell["ends"] != "kernel-kernel" and cell["path"] not in {"direct", "resetting"}:
+        return False
+    odd = [name for name, level in _USUAL.items() if cell[name] != level]
+    if not odd:
+        return True
+    if len(odd) > 1 or cell["path"] != "resetting" or cell["ends"] != "kernel-kernel":
+        return False
+    if odd == ["scheduler"]:
+        return abs(float(cell["offset"])) < 1
+    return cell["offset"] == 0.0 and cell["one_way_ns"] == 20 * MS
+
+
+def scene(cell: Cell) -> Scene:
+    """Two equal NATs or none, the delay on two equal legs unless the path says otherwise."""
+    path, one_way_ns = cell["path"], int(cell["one_way_ns"])
+    nat = None if path == "direct" else Nat(unsolicited=UnsolicitedAnswer.DROP if path == "silent" else UnsolicitedAnswer.RST)
+    quarter, half = one_way_ns // 4, one_way_ns // 2
+    match path:
+        case "unequal":
+            near, far = Leg(up_ns=quarter, down_ns=quarter), Leg(up_ns=one_way_ns - quarter, down_ns=one_way_ns - quarter)
+            return Scene(nat_a=nat, nat_b=nat, leg_a=near, leg_b=far)
+        case "lopsided":
+            back = half // 2
+            return Scene(
+                nat_a=nat, nat_b=nat, leg_a=Leg(up_ns=half, down_ns=back), leg_b=Leg(up_ns=back, down_ns=one_way_ns - half)
+            )
+    return Scene.between(nat, nat, one_way_ns)
+
+
+def attempt(cell: Cell) -> Attempt:
+    """Both start when their own clocks show the agreed instant, which is later for B by the offset."""
+    end_a, end_b = str(cell["ends"]).split("-")
+    offset = float(cell["offset"])
+    agreed_ns = round(offset * scene(cell).one_way_ns[offset < 0])
+    clock = PeerClock(int(cell["ahead_ns"]), int(cell["drift_ppb"]))
+    late_ns = clock.late_ns(SYNCHRONISED_NS + agreed_ns)
+    return Attempt(end_a=end_a, end_b=end_b, offset_ns=agreed_ns + late_ns, scheduler=Scheduler(str(cell["scheduler"])))
+
+
+def refine(attempts: pd.DataFrame, run: Dataset) -> list[dict[str, Level]]:
+    """Three points in the gap of each edge, until it is small; then some close around it, until its interval is small.
+
+    Through silent NATs there is no edge to find, only enough attempts beyond the delay.
+    """
+    wanted: list[dict[str, Level]] = []
+    good = keep(with_times(attempts, run.segments)).attempts.dropna(subset=["too_late_ns"])
+    for name, level in _USUAL.items():
+        good = good[good[name] == level]
+    for levels, group in good.groupby([*_SERIES, "first"], observed=True):
+        path, ends, one_way_ns, first = levels
+        usual: dict[str, Level] = {
+            "path": str(path),
+            "ends": str(ends),
+            "one_way_ns": int(str(one_way_ns)),
+            "offset": 0.0,
+            **_USUAL,
+        }
+        if path == "silent":
+            wanted += [usual | {"offset": 3.0}] * (ENOUGH - int((group["too_late_ns"] > 0).sum()) if first == "a" else 0)
+            continue
+        way_ns = scene(usual).one_way_ns[first == "b"]
+        wanted += [
+            usual | {"offset": round((way_ns + beyond) * (-1 if first == "b" else 1) / way_ns, 7)}
+            for beyond in _next_ns(group["too_late_ns"].tolist(), group["opened"].tolist())
+            if way_ns + beyond > 0
+        ]
+    return wanted
+
+
+def _next_ns(beyond_ns: list[float], opened: list[bool]) -> list[float]:
+    """Starts beyond the delay to try next, given those of an edge so far."""
+    try:
+        edge = threshold_edge(beyond_ns, opened)
+    except BadParameter:
+        return []
+    if edge.width <= EDGE_WIDTH_NS or len(beyond_ns) >= MOST:
+        return []
+    if edge.misplaced == 0:
+        below = max(at for at, good in zip(beyond_ns, opened, strict=True) if good)
+        above = min(at for at, good in zip(beyond_ns, opened, strict=True) if not good)
+        if above - below > 2 * EDGE_WIDTH_NS:
+            return [below + (above - below) * share for share in (0.25, 0.5, 0.75)]
+    return [edge.value + step * US for step in (-120, -60, -25, 25, 60, 120)]
+
+
+def verdicts(attempts: pd.DataFrame, run: Dataset) -> list[Verdict]:
+    """From the undisturbed attempts, by their offsets as captured."""
+    timed = with_times(attempts, run.segments)
+    edges = window_edges(timed, _SERIES)
+    kept = keep(timed).attempts
+    return [
+        _early(kept),
+        _distance(edges),
+        _silent(kept),
+        *_law(kept, edges),
+        _alignment(kept, run),
+        _legs(edges),
+        *_ways(attempts),
+    ]
+
+
+def _early(kept: pd.DataFrame) -> Verdict:
+    statement = "without a NAT, a SYN that comes early is answered by RST and both attempts fail"
+    early = kept[(kept["path"] == "direct") & (kept["too_late_ns"] > NEAR_NS)]
+    failed = (early["outcome_a"] != "established") & (early["outcome_b"] != "established")
+    kernel = early["ends"] == "kernel-kernel"
+    found = _share("C1", statement, int(failed[kernel].sum()), int(kernel.sum()))
+    raw = _share("C1", statement, int(failed[~kernel].sum()), int((~kernel).sum()))
+    if (found.verdict, raw.verdict) == ("upheld", "refuted"):
+        opened = round((1 - (raw.value or 0)) * raw.n)
+        when = f"B's kernel may answer; where it is kept silent (raw ends), {opened} of {raw.n} opened"
+        return replace(found, verdict="conditional", why=when)
+    return found
+
+
+def _distance(edges: list[WindowEdge]) -> Verdict:
+    statement = "the latest start that still works grows with the one-way delay (ms of it per ms of delay)"
+    found = [edge for edge in edges if edge.levels["path"] in {"direct", "resetting"} and edge.levels["ends"] == "kernel-kernel"]
+    delays = {edge.levels["one_way_ns"] for edge in found}
+    if len(delays) < 2:
+        return _missing("C2", statement, f"edges at {len(delays)} delays; two are needed")
+    from scipy.stats import linregress, t  # noqa: PLC0415  most of a second
+
+    fit = linregress([edge.one_way_ns for edge in found], [edge.latest_ns for edge in found])
+    reach = float(t.ppf(0.975, max(len(found) - 2, 1))) * float(fit.stderr)
+    slope = float(fit.slope)
+    word: Word = "upheld" if slope - reach > 0 else "refuted" if slope + reach < 0 else "undecided"
+    return Verdict("C2", statement, word, sum(edge.beyond.n for edge in found), slope, slope - reach, slope + reach, unit="ms/ms")
+
+
+def _silent(kept: pd.DataFrame) -> Verdict:
+    statement = "through silent NATs it opens even when the second SYN leaves after the first has come and gone"
+    late = kept[(kept["path"] == "silent") & (kept["too_late_ns"] > 0)]
+    return _share("C3", statement, int(late["opened"].sum()), len(late))
+
+
+def _law(kept: pd.DataFrame, edges: list[WindowEdge]) -> list[Verdict]:
+    statement = "where early SYNs are reset, the attempt opens if and only if each SYN leaves before the other arrives"
+    told = kept[((kept["path"] != "silent") & (kept["ends"] == "kernel-kernel")) & (kept["too_late_ns"].abs() > NEAR_NS)]
+    lawful = int(((told["too_late_ns"] < 0) == told["opened"]).sum())
+    found = [_share("C10", statement, lawful, len(told))]
+    for edge in edges:
+        middle, low, high = edge.deviation_us
+        levels = edge.levels
+        near = max(abs(low), abs(high)) * US <= NEAR_NS
+        off = (low > 0 and low * US > NEAR_NS) or (high < 0 and -high * US > NEAR_NS)
+        if levels["ends"] == "kernel-kernel" and levels["path"] in {"direct", "resetting"}:
+            path = f"{levels['path']} path of {edge.one_way_ns / MS:.2f} ms, {edge.first.upper()} first"
+            words = f"{path}: the edge is within 100 us of the delay"
+            word: Word = "upheld" if near else "refuted" if off else "undecided"
+            found.append(
+                Verdict("edge", words, word, edge.beyond.n, middle, low, high, "" if near else "the interval", unit="us")
+            )
+    return found
+
+
+def _alignment(kept: pd.DataFrame, run: Dataset) -> Verdict:
+    statement = "starts that are more than 100 us apart fail, though less than eight tenths of the one-way delay"
+    apart = kept[
+        (kept["path"] != "silent")
+        & (kept["ends"] == "kernel-kernel")
+        & (kept["late_ns"] > 100 * US)
+        & (kept["late_ns"] < 0.8 * kept["way_ns"])
+    ]
+    share = _share("C11", statement, int((~apart["opened"]).sum()), len(apart))
+    if run.manifest.driver != "lab" or share.verdict == "undecided":
+        return share
+    errors = launch_errors(run.attempts).groupby("scheduler", observed=True)["error_ns"].quantile(0.99) / US
+    late = ", ".join(f"{name} {value:.0f} us" for name, value in errors.items())
+    shortest = kept.loc[kept["path"] == "resetting", "one_way_ns"].min() / MS
+    why = f"a SYN left at most so late (p99): {late}; the narrowest window tried is {shortest:g} ms to each side"
+    return Verdict(share.claim, statement, share.verdict, share.n, share.value, share.low, share.high, why)
+
+
+def _legs(edges: list[WindowEdge]) -> Verdict:
+    statement = (
+        "however the delay is spread over the legs, the window ends at the delay from one NAT to the other (edge minus delay)"
+    )
+    found = [edge for edge in edges if edge.levels["path"] in {"unequal", "lopsided"}]
+    if not found:
+        return _missing("C20", statement, "no edge on a path of unequal legs")
+    worst = max(found, key=lambda edge: max(map(abs, edge.deviation_us)))
+    middle, low, high = worst.deviation_us
+    sure_off = any(edge.deviation_us[1] * US > NEAR_NS or edge.deviation_us[2] * US < -NEAR_NS for edge in found)
+    near = all(abs(value) * US <= NEAR_NS for edge in found for value in edge.deviation_us)
+    word: Word = "upheld" if near else "refuted" if sure_off else "undecided"
+    why = f"the worst of {len(found)} edges" + ("" if near or sure_off else "; its interval reaches beyond 100 us")
+    return Verdict("C20", statement, word, sum(edge.beyond.n for edge in found), middle, low, high, why, unit="us")
+
+
+def _ways(attempts: pd.DataFrame) -> list[Verdict]:
+    offsets = offsets_three_ways(attempts)
+    found = []
+    for name, other, words in (
+        ("planned", "captured", "what was planned and what was captured differ"),
+        ("by_rtt", "captured", "what TCP_INFO's rtt say and what was captured differ"),
+    ):
+        statement = f"the offset is known: {words} by less than 150 us at the median"
+        apart = ((offsets[name] - offsets[other]).abs() / US).tolist()
+        if len(apart) < 2:
+            found.append(_missing("offset", statement, "fewer than two crossings of kernel sockets"))
+            continue
+        middle = median_of(apart)
+        word: Word = "upheld" if middle.high < 150 else "refuted" if middle.low > 150 else "undecided"
+        found.append(Verdict("offset", statement, word, len(apart), middle.value, middle.low, middle.high, unit="us"))
+    return found
+
+
+def _share(claim: str, statement: str, count: int, n: int) -> Verdict:
+    if n == 0:
+        return _missing(claim, statement, "no undisturbed attempt of that kind")
+    share = wilson(count, n)
+    word = judge(share, 0.9)
+    why = "" if word != "undecided" else f"{count} of {n} do not tell whether nine in ten do"
+    return Verdict(claim, statement, word, n, share.estimate, share.low, share.high, why)
+
+
+def _missing(claim: str, statement: str, why: str) -> Verdict:
+    return Verdict(claim, statement, "undecided", 0, why=why)

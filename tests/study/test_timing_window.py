@@ -1,0 +1,96 @@
+"""The experiment on timing finds the edges where the scenes put them, and says so of clean data only."""
+
+from __future__ import annotations
+
+import pytest
+
+from rawpunch.analysis.timing import first_syns, launch_errors, offsets_three_ways, window_edges, with_times
+from rawpunch.dataset.store import Dataset
+from rawpunch.study.experiment import Experiment, Verdict
+from rawpunch.study.runner import Job, begin, run
+from rawpunch.units import MS
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Two delays, kernel ends, in virtual time."""
+    experiment = Experiment.load("timing_window").with_settings(
+        ["one_way_ns=5ms,20ms", "ends=kernel-kernel", "path=direct,silent,resetting,lopsided"]
+    )
+    job = Job(experiment, 2, 5, "sim")
+    return run(job, begin(job, root=tmp_path_factory.mktemp("data")))
+
+
+def _verdicts(found: Dataset) -> dict[str, Verdict]:
+    return {verdict["claim"]: Verdict(**verdict) for verdict in found.manifest.verdicts}
+
+
+def test_every_edge_is_found(simulated: Dataset) -> None:
+    """On three paths that reset, at two delays, for both orders: to 50 us, and the declared delay is in its interval."""
+    edges = window_edges(with_times(simulated.attempts, simulated.segments), ["path", "ends", "one_way_ns"])
+    assert len(edges) == 3 * 2 * 2
+    for edge in edges:
+        middle, low, high = edge.deviation_us
+        assert low <= 0.001
+        assert high >= -0.001
+        assert high - low <= 100
+        assert abs(middle) <= 50
+        back = edge.levels["path"] == "lopsided" and edge.first == "b"
+        assert edge.one_way_ns == edge.levels["one_way_ns"] // (2 if back else 1)
+        assert edge.latest_ns == pytest.approx(edge.one_way_ns + middle * 1000)
+
+
+def test_the_claims_come_out_as_the_machines_were_made(simulated: Dataset) -> None:
+    """In virtual time nothing is blurred."""
+    found = _verdicts(simulated)
+    words = {claim: verdict.verdict for claim, verdict in found.items() if claim.startswith("C")}
+    assert words == {"C1": "upheld", "C2": "upheld", "C3": "undecided", "C10": "upheld", "C11": "refuted", "C20": "upheld"}
+    assert found["C3"].why
+    assert found["offset"].verdict == "undecided"
+
+
+def test_clocks_that_lie_move_the_start(simulated: Dataset) -> None:
+    """B ahead by 15 ms starts so much earlier, and one that lost 30 ms comes too late for a path of 20 ms."""
+    attempts = simulated.attempts
+    ahead = attempts[attempts["ahead_ns"] == 15 * MS]
+    assert set(ahead["offset_ns"]) == {-15 * MS}
+    assert set(ahead["outcome"]) == {"established"}
+    slow = attempts[attempts["drift_ppb"] == -50_000]
+    assert slow["offset_ns"].min() > 29 * MS
+    assert set(slow["outcome"]) == {"refused"}
+
+
+def test_a_disturbed_attempt_moves_nothing(simulated: Dataset) -> None:
+    """Attempts that a stall disturbed are left out of every verdict."""
+    experiment = Experiment.load("timing_window")
+    broken = simulated.attempts.assign(disturbed=True)
+    verdicts = experiment.verdicts(_Changed(simulated, broken))
+    assert {verdict.verdict for verdict in verdicts} == {"undecided"}
+    assert all(verdict.n == 0 and verdict.why for verdict in verdicts)
+
+
+class _Changed(Dataset):
+    """A run with other attempts."""
+
+    def __init__(self, run: Dataset, attempts: object) -> None:
+        super().__init__(run.path)
+        self._frames["attempts"] = attempts  # type: ignore[assignment]
+
+
+def test_first_syns_are_followed_along_the_path(simulated: Dataset) -> None:
+    """In virtual time a SYN is at its own NAT at once, and at the other one a one-way delay later."""
+    cell = simulated.attempts.query("path == 'silent' and one_way_ns == 20_000_000 and offset == 3.0")
+    seen = first_syns(simulated.segments).loc[cell["attempt"]]
+    assert (seen["a@natA:out"] == seen["a@hostA:eth0"]).all()
+    assert (seen["a@natB:out"] - seen["a@hostA:eth0"] == 20 * MS).all()
+    assert seen["a@hostB:eth0"].isna().all()
+    assert (seen["b@hostA:eth0"] - seen["b@hostB:eth0"] == 20 * MS).all()
+
+
+def test_launches_and_offsets_are_tables(simulated: Dataset) -> None:
+    """Two launches an attempt, each with its scheduler; no kernel's rtt in virtual time."""
+    attempts = simulated.attempts
+    errors = launch_errors(attempts)
+    assert set(errors["scheduler"]) == {"spin", "sleep", "tick"}
+    assert (errors["error_ns"] == 0).all()
+    assert offsets_three_ways(attempts).empty
