@@ -45,7 +45,7 @@ def finish(files: Sequence[File]) -> None:
     """Say what was skipped, and end with the exit code that the files deserve.
 
     Raises:
-        PartialData: a file is damaged, or packets that may have been segments could not be read.
+        PartialData: a file is damaged, packets that may have been segments could not be read, or there is no TCP in it.
     """
     from rawpunch.capture.decode import lost  # noqa: PLC0415 - not for the sake of --help
 
@@ -58,7 +58,7 @@ def finish(files: Sequence[File]) -> None:
         for reason, count in file.noted.items():
             output.detail(f"{file.path}: {count} noted: {reason}")
         if not file.rows and not missing:
-            output.warn(f"{file.path}: no TCP in its {file.packets} packets")
+            broken.append(f"{file.path}: no TCP in its {file.packets} packets")
         broken += [f"{file.path}: {reason} ({count})" for reason, count in missing.items()]
     if broken:
         raise PartialData("not all could be read; what could is kept", why="; ".join(broken))

@@ -12,7 +12,7 @@ import typer
 from rawpunch.cli import output
 from rawpunch.cli.capture_files import finish, reading
 from rawpunch.cli.run_command import DataOption
-from rawpunch.errors import BadParameter, UnknownName, Unreadable, UsageError
+from rawpunch.errors import BadParameter, MachineCannot, UnknownName, Unreadable, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 _PIPE_WIDTH = 100
 """Columns of a text that goes to no terminal."""
-_FORMATS = ("text", "svg", "mermaid")
-_ENDINGS = {".svg": "svg", ".mmd": "mermaid", ".md": "mermaid", ".txt": "text"}
+_FORMATS = ("text", "svg", "png", "mermaid")
+_ENDINGS = {".svg": "svg", ".png": "png", ".mmd": "mermaid", ".md": "mermaid", ".txt": "text", "": "text"}
+_RASTERISER = "rsvg-convert"
 
 
 EXAMPLES = (
@@ -52,14 +53,16 @@ def command(
     ends: Annotated[str, typer.Option(help="The first attempt of these ends, e.g. raw-kernel; of a run only.")] = "",
     most: Annotated[int, typer.Option(min=1, help="Draw so many packets of a flow at most.")] = 40,
     closing: Annotated[bool, typer.Option("--closing", help="Draw how an open connection was closed, too.")] = False,
-    form: Annotated[str, typer.Option("--format", help="text, svg or mermaid; told from the file's ending otherwise.")] = "",
+    form: Annotated[str, typer.Option("--format", help="text, svg, png or mermaid; told from the file's ending otherwise.")] = "",
     file: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file instead of stdout.")] = None,
     data: DataOption = None,
 ) -> None:
     """Draw an attempt of a run, or a flow of capture files, to time scale: every vantage point a lane, crossings visible."""
-    chosen = form or (_ENDINGS.get(file.suffix, "text") if file else "text")
+    chosen = form or (_ENDINGS.get(file.suffix, file.suffix) if file else "text")
     if chosen not in _FORMATS:
-        raise BadParameter(f"{chosen!r} is not a form of ladder", todo="one of text, svg, mermaid")
+        raise BadParameter(f"{chosen!r} is not a form of ladder", todo=f"one of {', '.join(_FORMATS)}")
+    if chosen == "png" and file is None:
+        raise BadParameter("a PNG is not for the terminal", todo="name a file: -o ladder.png")
     files = [Path(word) for word in what]
     if all(path.is_file() for path in files):
         if ends:
@@ -72,16 +75,35 @@ def command(
             raise BadParameter("--flow belongs to capture files", why=f"{what[0]} is none", todo="name the attempt of a run")
         drawing, read = _of_run(what, pattern, ends, data, closing=closing), ()
     width = shutil.get_terminal_size((_PIPE_WIDTH, 0)).columns if sys.stdout.isatty() else _PIPE_WIDTH
-    text = {"text": lambda: drawing.text(width), "svg": drawing.svg, "mermaid": drawing.mermaid}[chosen]()
+    makers = {"text": lambda: drawing.text(width), "svg": drawing.svg, "png": drawing.svg, "mermaid": drawing.mermaid}
+    text = makers[chosen]()
     if file is None:
         output.data(text)
     else:
         try:
-            file.write_text(text, encoding="utf-8")
+            file.write_bytes(_png(text) if chosen == "png" else text.encode())
         except OSError as error:
             raise UsageError(f"cannot write {file}", why=str(error.strerror)) from error
         output.say(f"wrote {file}")
     finish(read)
+
+
+def _png(svg: str) -> bytes:
+    """The drawing in pixels, two for each of its own.
+
+    Raises:
+        MachineCannot: the program for it is not there, or fails.
+    """
+    import subprocess
+
+    if shutil.which(_RASTERISER) is None:
+        raise MachineCannot(
+            f"a PNG needs {_RASTERISER}", why="it is not installed", todo="apt install librsvg2-bin, or -o ladder.svg"
+        )
+    done = subprocess.run([_RASTERISER, "--zoom", "2"], input=svg.encode(), capture_output=True, check=False)
+    if done.returncode:
+        raise MachineCannot(f"{_RASTERISER} failed", why=done.stderr.decode(errors="replace").strip(), todo="-o ladder.svg")
+    return done.stdout
 
 
 def _of_run(what: list[str], pattern: str, ends: str, data: Path | None, *, closing: bool) -> Ladder:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import shutil
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -197,7 +198,7 @@ def test_the_table_of_classify(capture: Path) -> None:
 
 
 def test_classify_says_what_it_could_not_read(broken: Path, tmp_path: Path) -> None:
-    """Damage: the document all the same, then 5. No capture or no file: 2. No TCP: a warning."""
+    """Damage: the document all the same, then 5. No capture or no file: 2. No TCP: 5, too."""
     done = call("classify", broken, "--json", code=5)
     assert document(done)["totals"]["skipped"] == {"file ends inside a record": 1}
     assert "file ends inside a record" in done.stderr
@@ -207,7 +208,7 @@ def test_classify_says_what_it_could_not_read(broken: Path, tmp_path: Path) -> N
     assert "cannot be read" in call("classify", tmp_path, code=2).stderr
     udp = b"\x60\0\0\0\0\x08\x11\x40" + bytes(40)
     silent = write_pcapng(tmp_path / "silent.pcapng", [Interface("x", RAW_IP)], [Recorded(START_NS, 0, udp, len(udp))])
-    done = call("classify", silent)
+    done = call("classify", silent, code=5)
     assert "no TCP in its 1 packets" in done.stderr
     assert done.stdout == "0 segments, 0 flows\n"
 
@@ -238,7 +239,18 @@ def test_a_ladder_that_cannot_be(capture: Path, broken: Path, tmp_path: Path) ->
     assert "these are no files: b.pcap" in call("ladder", capture, capture, "b.pcap", code=2).stderr
     call("ladder", broken, "--flow", 1, code=5)
     silent = write_pcapng(tmp_path / "silent.pcapng", [Interface("x", RAW_IP)], [])
-    assert "no TCP" in call("ladder", silent, code=2).stderr
+    assert "no TCP" in call("ladder", silent, code=5).stderr
+    assert "'.pdf' is not a form" in call("ladder", capture, "--flow", 1, "-o", tmp_path / "x.pdf", code=2).stderr
+    assert "not for the terminal" in call("ladder", capture, "--flow", 1, "--format", "png", code=2).stderr
+
+
+def test_a_ladder_in_pixels(capture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a program of the machine; without it, that is said."""
+    if shutil.which("rsvg-convert"):
+        call("ladder", capture, "--flow", 1, "-o", tmp_path / "crossing.png")
+        assert (tmp_path / "crossing.png").read_bytes().startswith(b"\x89PNG")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "-o ladder.svg" in call("ladder", capture, "--flow", 1, "-o", tmp_path / "other.png", code=3).stderr
 
 
 # --- the package ---
