@@ -120,6 +120,7 @@ class ObserverClient:
 
     async def close(self) -> None:
         """End the connection."""
+        self._end("the connection was closed")
         self._listener.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._listener
@@ -200,7 +201,11 @@ class ObserverClient:
                 if future is not None and not future.done():
                     future.set_result(answer)
         except (OSError, EOFError, Malformed, asyncio.LimitOverrunError) as error:
-            self._over = "it closed the connection" if isinstance(error, EOFError) else str(error) or "the connection broke"
-            for future in self._awaited.values():
-                if not future.done():
-                    future.set_exception(_gone(self.observer, self._over))
+            self._end("it closed the connection" if isinstance(error, EOFError) else str(error) or "the connection broke")
+
+    def _end(self, why: str) -> None:
+        """Tell those who wait for an answer that there will be none."""
+        self._over = self._over or why
+        for future in self._awaited.values():
+            if not future.done():
+                future.set_exception(_gone(self.observer, self._over))

@@ -225,29 +225,47 @@ class ObserverLink:
 
         Raises:
             PartialData: the observer is gone.
-            NotOffered: it does not know the session any more.
         """
         async with self._mending:
-            for last in (*[False] * (CONNECTIONS - 1), True):
-                if self._state.gone is not None:
-                    raise self._state.gone
-                if self._client is not None:
-                    return self._client
-                try:
-                    client = await self._connected(self.observer)
-                except PartialData as error:
-                    await self._not_there(error, last=last)
-                    continue
-                try:
-                    await self._begin(client, self.observer)
-                    self._client = client
-                except NotOffered as error:
-                    self._be_gone(f"the observer {self.observer} has forgotten this probe", error)
-                except PartialData as error:
-                    await self._not_there(error, last=last)
-                finally:
-                    if self._client is not client:
-                        await client.close()
+            if self._client is None:
+                self._client = await self._anew()
+            return self._client
+
+    async def renew(self) -> None:
+        """See `probe.ground.Ground.renew`."""
+        async with self._mending:
+            old, self._client = self._client, await self._anew()
+        if old is not None:
+            old.reset_at_close()
+            await old.close()
+
+    async def _anew(self) -> ObserverClient:
+        """A new connection that has joined the session.
+
+        Raises:
+            PartialData: the observer is gone.
+        """
+        for last in (*[False] * (CONNECTIONS - 1), True):
+            if self._state.gone is not None:
+                raise self._state.gone
+            joined = False
+            try:
+                client = await self._connected(self.observer)
+            except PartialData as error:
+                await self._not_there(error, last=last)
+                continue
+            try:
+                await self._begin(client, self.observer)
+                joined = True
+            except NotOffered as error:
+                self._be_gone(f"the observer {self.observer} has forgotten this probe", error)
+            except PartialData as error:
+                await self._not_there(error, last=last)
+            finally:
+                if not joined:
+                    await client.close()
+            if joined:
+                return client
         raise self._state.gone or PartialData(f"the observer {self.observer} is gone")
 
     async def _not_there(self, error: PartialData, *, last: bool) -> None:

@@ -316,6 +316,31 @@ def test_a_broken_connection_is_made_anew_and_joins_the_session() -> None:
     _run(test)
 
 
+def test_a_connection_is_renewed_under_requests() -> None:
+    """What was asked over the old one is asked again over the new one; the session goes on."""
+
+    async def test(ground: LiveGround, observer: FakeObserver, tap: FakeTap) -> None:
+        del tap
+        held = asyncio.Event()
+
+        def slow(request: Request) -> Answer | None:
+            if isinstance(request, messages.Hold):
+                held.set()
+            return None
+
+        observer.handler = slow
+        observer.silent = True
+        asked = asyncio.create_task(ground.hold())
+        await held.wait()
+        observer.silent = False
+        await ground.renew()
+        assert await asked
+        assert observer.connections == 2
+        assert observer.asked(messages.Hold) == 2
+
+    _run(test)
+
+
 @pytest.mark.parametrize("way", ["dies", "falls silent"])
 def test_an_observer_that_is_gone_is_called_so_in_time(way: str) -> None:
     """Requests, waits and `settle` all end with it, at once where one has found out; and nothing hangs."""
