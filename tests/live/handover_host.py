@@ -100,6 +100,18 @@ class Host:
             return {"raised": type(error).__name__}
         return {"came": came.hex()}
 
+    def push(self, port: int, count: int) -> Found:
+        """Send that many octets; returns when it began."""
+        text = bytes(count)
+        began_ns = now_ns()
+        self.opened[port].sock.sendall(text)
+        return {"began_ns": began_ns}
+
+    def pull(self, port: int, count: int) -> Found:
+        """Read that many octets; returns when the last one was read."""
+        came = len(read(self.opened[port].sock, count))
+        return {"ended_ns": now_ns(), "count": came}
+
     def info(self, port: int) -> Found:
         """What TCP_INFO says of options and retransmissions."""
         raw = self.opened[port].sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 232)
