@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from rawpunch.errors import BadParameter
@@ -70,6 +71,7 @@ def both_drawn(tried_a: int, tried_b: int, ports_a: int, ports_b: int) -> float:
     return 1.0 if either == 1 else -math.expm1(tried_a * tried_b * math.log1p(-1 / either))
 
 
+@lru_cache(maxsize=256)
 def tries_needed(share: float, opened: int, ports: int) -> int | None:
     """The fewest different ports to try for odds of at least `share`; None if no number suffices.
 
@@ -84,6 +86,7 @@ def tries_needed(share: float, opened: int, ports: int) -> int | None:
     return _fewest(lambda tried: without_repetition(opened, tried, ports) >= share, ports)
 
 
+@lru_cache(maxsize=256)
 def pairs_needed(share: float, ports: int) -> int:
     """The fewest ports to open, with as many to try, for odds of at least `share`: the cheapest spray in packets.
 
