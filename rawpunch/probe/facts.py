@@ -125,6 +125,8 @@ class Clash:
     holder: Round
     second: Round
     reconnection: Reconnection | None
+    refused: bool
+    """Whether nothing of the second host came through while the first one's did."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -186,6 +186,15 @@ class Ground(Protocol):
             PartialData: the observer is gone.
         """
 
+    async def renew(self) -> None:
+        """Make the connection to the observer anew, let it join its session, and reset the old one.
+
+        A NAT with a small table would forget the old one, being its oldest; nobody would notice until an answer is late.
+
+        Raises:
+            PartialData: the observer is gone.
+        """
+
     async def hold(self, address: int = 0, *, port: int = 0, answer: Craft | None = None, ttl: int = 64) -> Endpoint:
         """Take a port of the observer that answers nothing by itself, or one kind of packet to each SYN.
 

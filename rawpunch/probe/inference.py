@@ -92,8 +92,12 @@ def mapping(known: Facts) -> Finding:
             reconnections = [clash.reconnection for clash in clashing if clash.reconnection is not None]
             evidence = [number for row in rounds for opening in row.openings for number in opening.evidence]
             by = "reuse_under_clash"
-        else:
+        elif sum(clash.refused for clash in mapped.clashes) >= 2:
             by = "port_kept"
+        else:
+            return undetermined("the inside port was kept, and two hosts that use one told no more", len(rounds), evidence)
+    elif kept and known.insiders > 1:
+        return undetermined("the inside port was kept, and two hosts that use one told no more", len(rounds), evidence)
     elif kept:
         by = "port_kept"
     return _mapped(known, rounds, reconnections, evidence, by)

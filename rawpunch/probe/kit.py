@@ -7,9 +7,9 @@ several times, beside controls that must come; and the controls of all plans tog
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from rawpunch.probe.crafting import SYN_OPTIONS
 from rawpunch.probe.facts import Opening, Tally
@@ -24,10 +24,12 @@ OPEN_TRIES: Final = 6
 _DOUBT: Final = 1e-5
 """How likely it may be that all repeats of one packet got lost by chance."""
 _REPEATS: Final = (3, 8)
+_GENTLE_TIMES: Final = 2
 _FIRST_RTT_NS: Final = 300 * MS
 """Taken for the round trip until it is measured."""
 _SLACK_NS: Final = 30 * MS
 """How late a machine may be."""
+T = TypeVar("T")
 _LOW_ISS, _HIGH_ISS = 1 << 28, (1 << 32) - (1 << 20)
 
 
@@ -51,8 +53,8 @@ class Kit:
         self.ground = ground
         self.rtt_ns = _FIRST_RTT_NS
         self.openings: list[Opening] = []
-        self.slots: int | None = None
-        """How many sessions may be open at once; None for any number."""
+        self.gently = False
+        """Whether few sessions may be open at once."""
         self._sent = self._lost = 0
         self._tag = ground.dice.randrange(1, 30_000)
 
@@ -83,6 +85,23 @@ class Kit:
         """Note packets that had to come."""
         self._sent += sent
         self._lost += sent - min(came, sent)
+
+    async def several(self, times: int, make: Callable[[], Coroutine[Any, Any, T | None]]) -> tuple[T, ...]:
+        """Do the same several times, at once; or one after the other, fewer times, where few sessions may be open.
+
+        Then the connection to the observer is made anew each time, so that it is never the oldest one for long.
+
+        Returns:
+            What came of it, without those of which nothing did.
+        """
+        if not self.gently:
+            done = await self.ground.together(*(make() for _ in range(times)))
+        else:
+            done = []
+            for _ in range(min(times, _GENTLE_TIMES)):
+                await self.ground.renew()
+                done.append(await make())
+        return tuple(one for one in done if one is not None)
 
     def fresh_iss(self) -> int:
         """An initial sequence number, far from 0."""

@@ -27,24 +27,22 @@ async def contact(kit: Kit, silent: Endpoint) -> Contact:
     ground = kit.ground
     if len(ground.insiders) > 1:
         await ground.prove(1)
-    openings: list[Opening | None] = []
-    for number in range(_FIRST):
-        opening = await kit.open(silent)
-        openings.append(opening)
-        if opening is not None and number == 0:
-            kit.rtt_ns = max(1, _rtt_ns(kit, opening))
+    first = await kit.open(silent)
+    if first is not None:
+        kit.rtt_ns = max(1, _rtt_ns(kit, first))
+    found = [first] if first is not None else []
+    found += await kit.several(_FIRST - 1, lambda: kit.open(silent))
     addresses: tuple[str, ...] = ()
-    if any(opening is None or opening.tries > 1 for opening in openings):
-        addresses = await _prove_all(kit)
-    hops = await _hops(kit, silent)
-    answered = [seen.number for opening in openings if opening is not None for seen in _false(kit, opening)]
-    false = Tally(sum(opening is not None for opening in openings), len(answered), tuple(answered))
-    found = tuple(opening for opening in openings if opening is not None)
+    if len(found) < _FIRST:
+        addresses = await prove_all(kit)
+        found += await kit.several(_FIRST, lambda: kit.open(silent))
+    answered = [seen.number for opening in found for seen in _false(kit, opening)]
     for opening in found:
         kit.control(opening.tries, 1)
     await kit.close(*found)
-    seen_at = (opening.mapped.address for opening in found)
-    return Contact(found, hops, false, tuple(dict.fromkeys((*seen_at, *addresses))))
+    hops = await _hops(kit, silent)
+    false = Tally(len(found), len(answered), tuple(answered))
+    return Contact(tuple(found), hops, false, tuple(dict.fromkeys((*(opening.mapped.address for opening in found), *addresses))))
 
 
 def _rtt_ns(kit: Kit, opening: Opening) -> int:
@@ -61,7 +59,7 @@ def _false(kit: Kit, opening: Opening) -> list[Seen]:
     ]
 
 
-async def _prove_all(kit: Kit) -> tuple[str, ...]:
+async def prove_all(kit: Kit) -> tuple[str, ...]:
     """Connect to the observer until no new external address shows; SYNs from addresses that it does not know are not reported."""
     addresses: dict[str, None] = {}
     again = tried = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from rawpunch.probe.facts import Filtered, Tally, Unsolicited
@@ -30,26 +31,32 @@ async def filtering(kit: Kit, remotes: Remotes) -> Filtered | None:
     Raises:
         PartialData: the observer is gone.
     """
-    other_port, other_address, control = Tally(), Tally(), Tally()
-    found = False
-    for _ in range(_SESSIONS):
-        opening = await kit.open(remotes.first)
-        if opening is None:
-            continue
-        found = True
-        shots = [kit.answer(opening), kit.shot(Craft.SYN, opening, source=remotes.stranger_port, seq=kit.fresh_iss())]
-        if remotes.stranger_address is not None:
-            shots.append(kit.shot(Craft.SYN, opening, source=remotes.stranger_address, seq=kit.fresh_iss()))
-        tallies = await kit.shoot(shots, kit.repeats)
-        kit.control(tallies[0].sent, tallies[0].came)
-        control += tallies[0]
-        other_port += tallies[1]
-        if remotes.stranger_address is not None:
-            other_address += tallies[2]
-        await kit.close(opening)
+    found = await kit.several(_SESSIONS, lambda: _filtered(kit, remotes))
     if not found:
         return None
-    return Filtered(other_port, other_address if remotes.stranger_address is not None else None, control)
+    one_address = remotes.stranger_address is None
+    return Filtered(
+        _sum(one.other_port for one in found),
+        None if one_address else _sum(one.other_address for one in found if one.other_address is not None),
+        _sum(one.control for one in found),
+    )
+
+
+def _sum(tallies: Iterable[Tally]) -> Tally:
+    return sum(tallies, start=Tally())
+
+
+async def _filtered(kit: Kit, remotes: Remotes) -> Filtered | None:
+    opening = await kit.open(remotes.first)
+    if opening is None:
+        return None
+    shots = [kit.answer(opening), kit.shot(Craft.SYN, opening, source=remotes.stranger_port, seq=kit.fresh_iss())]
+    if remotes.stranger_address is not None:
+        shots.append(kit.shot(Craft.SYN, opening, source=remotes.stranger_address, seq=kit.fresh_iss()))
+    control, other_port, *other_address = await kit.shoot(shots, kit.repeats)
+    kit.control(control.sent, control.came)
+    await kit.close(opening)
+    return Filtered(other_port, other_address[0] if other_address else None, control)
 
 
 async def unsolicited(kit: Kit, remotes: Remotes, to: str, used: frozenset[int]) -> tuple[Unsolicited, ...]:

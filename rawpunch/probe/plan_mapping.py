@@ -25,17 +25,17 @@ async def mapping(kit: Kit, remotes: Remotes) -> Mapped:
     Raises:
         PartialData: the observer is gone.
     """
-    rounds = await _each(kit, _ROUNDS, lambda: _round(kit, remotes, kit.ground.reserve()))
+    rounds = await kit.several(_ROUNDS, lambda: _round(kit, remotes, kit.ground.reserve()))
     shown = [(here, there) for row in rounds for here in row.openings for there in row.openings]
     if any(here.mapped != there.mapped for here, there in shown):
-        again = await _each(kit, _ROUNDS, lambda: reconnect(kit, remotes, kit.ground.reserve()))
-        return Mapped(tuple(rounds), tuple(found for found in again if found is not None))
+        again = await kit.several(_ROUNDS, lambda: reconnect(kit, remotes, kit.ground.reserve()))
+        return Mapped(rounds, again)
     kept = all(opening.mapped.port == opening.inside.port for row in rounds for opening in row.openings)
     translated = any(opening.mapped != opening.inside for row in rounds for opening in row.openings)
     if not kept or not translated or len(kit.ground.insiders) == 1:
-        return Mapped(tuple(rounds))
-    clashes = await _each(kit, _PAIRS, lambda: _clash(kit, remotes))
-    return Mapped(tuple(rounds), (), tuple(clashes))
+        return Mapped(rounds)
+    clashes = await kit.several(_PAIRS, lambda: _clash(kit, remotes))
+    return Mapped(rounds, (), clashes)
 
 
 async def sharing(kit: Kit, remotes: Remotes) -> tuple[Shared, ...]:
@@ -46,15 +46,7 @@ async def sharing(kit: Kit, remotes: Remotes) -> tuple[Shared, ...]:
     """
     if len(kit.ground.insiders) == 1:
         return ()
-    found = await _each(kit, _PAIRS, lambda: _share(kit, remotes))
-    return tuple(shared for shared in found if shared is not None)
-
-
-async def _each(kit: Kit, times: int, make):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """The same several times: at once, or one after the other where few sessions may be open."""
-    if kit.slots is None:
-        return await kit.ground.together(*(make() for _ in range(times)))
-    return [await make() for _ in range(times)]
+    return await kit.several(_PAIRS, lambda: _share(kit, remotes))
 
 
 async def _round(kit: Kit, remotes: Remotes, inside: Endpoint, *, leave_open: bool = False) -> Round:
@@ -101,24 +93,26 @@ def _both(kit: Kit) -> tuple[Endpoint, Endpoint] | None:
     return None
 
 
-async def _clash(kit: Kit, remotes: Remotes) -> Clash:
+async def _clash(kit: Kit, remotes: Remotes) -> Clash | None:
     both = _both(kit)
     if both is None:
-        empty = Round(None, None, None, tried_other_address=False)
-        return Clash(empty, empty, None)
+        return None
     one, two = both
     holder = await _round(kit, remotes, one, leave_open=True)
     listening = Conversation(kit, one, remotes.listening)
     await listening.connect()
     second = await _round(kit, remotes, two, leave_open=True)
-    reconnection = None
-    if any(opening.mapped != second.openings[0].mapped for opening in second.openings):
+    reconnection, control = None, None
+    if not second.openings:
+        control = await kit.open(remotes.control, inside=one)
+    elif any(opening.mapped != second.openings[0].mapped for opening in second.openings):
         reconnection = await reconnect(kit, remotes, two)
     await close_round(kit, second)
     await listening.abort()
     await close_round(kit, holder)
+    await kit.close(control)
     kit.ground.release(one, two)
-    return Clash(holder, second, reconnection)
+    return Clash(holder, second, reconnection, refused=control is not None)
 
 
 async def _share(kit: Kit, remotes: Remotes) -> Shared | None:

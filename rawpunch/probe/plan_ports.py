@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from rawpunch.probe import facts
-from rawpunch.probe.facts import Sample
+from rawpunch.probe.facts import Opening, Sample
 from rawpunch.probe.kit import Kit
+from rawpunch.probe.plan_contact import prove_all
 from rawpunch.units import MS
 from rawpunch.wire.endpoint import Endpoint
 from rawpunch.wire.segment import Segment
@@ -15,6 +16,7 @@ from rawpunch.wire.segment import Segment
 _ALONE: Final = 48
 _MORE: Final = 128
 _CROSSED: Final = 40
+_AGAIN: Final = 12
 _GAP_NS: Final = 2 * MS
 """Between one SYN and the next."""
 
@@ -32,10 +34,21 @@ async def sample_alone(kit: Kit, remote: Endpoint) -> tuple[Sample, ...]:
         PartialData: the observer is gone.
     """
     samples = await _sampled(kit, remote, [0] * _ALONE, facts.SAMPLING_ALONE)
+    missing = sum(sample.mapped is None for sample in samples)
+    if missing and await _unseen(kit, remote, min(_AGAIN, 2 * missing)):
+        await prove_all(kit)
+        samples = await _sampled(kit, remote, [0] * _ALONE, facts.SAMPLING_ALONE)
     kept = sum(sample.mapped is not None and sample.mapped.port == sample.inside.port for sample in samples)
     if 2 * kept < len(samples):
         samples += await _sampled(kit, remote, [0] * _MORE, facts.SAMPLING_MORE)
     return samples
+
+
+async def _unseen(kit: Kit, remote: Endpoint, count: int) -> bool:
+    """Whether SYNs are not seen however often they are sent: they come from an address that the observer does not know."""
+    again: list[Opening | None] = await kit.ground.together(*(kit.open(remote) for _ in range(count)))
+    await kit.close(*again)
+    return any(opening is None for opening in again)
 
 
 async def sample_crossed(kit: Kit, remote: Endpoint) -> tuple[Sample, ...]:

@@ -36,22 +36,14 @@ async def sessions(kit: Kit, remotes: Remotes) -> Sessions:
         rst_wrong=await _trials(kit, remotes, lambda opening: kit.shot(Craft.RST_ACK, opening, ack=add(opening.syn.seq, _FAR))),
         icmp=await _trials(kit, remotes, lambda opening: kit.shot(Craft.ICMP, opening, seq=opening.syn.seq)),
         crossing=await _trials(kit, remotes, lambda opening: kit.shot(Craft.SYN, opening, seq=opening.peer_iss)),
-        syn_ack_crossed=await _several(kit, lambda: _syn_ack_out(kit, remotes, crossed=True)),
-        syn_ack_early=await _several(kit, lambda: _syn_ack_out(kit, remotes, crossed=False)),
+        syn_ack_crossed=await kit.several(_TRIALS, lambda: _syn_ack_out(kit, remotes, crossed=True)),
+        syn_ack_early=await kit.several(_TRIALS, lambda: _syn_ack_out(kit, remotes, crossed=False)),
         bare_ack=await _bare_ack(kit, remotes),
     )
 
 
-async def _several(kit: Kit, make):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    if kit.slots is None:
-        found = await kit.ground.together(*(make() for _ in range(_TRIALS)))
-    else:
-        found = [await make() for _ in range(_TRIALS)]
-    return tuple(one for one in found if one is not None)
-
-
 async def _trials(kit: Kit, remotes: Remotes, disturb: Disturb) -> tuple[Trial, ...]:
-    return await _several(kit, lambda: _trial(kit, remotes, disturb))  # type: ignore[no-any-return]
+    return await kit.several(_TRIALS, lambda: _trial(kit, remotes, disturb))
 
 
 async def _trial(kit: Kit, remotes: Remotes, disturb: Disturb) -> Trial | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 from rawpunch.errors import PartialData
 from rawpunch.probe.facts import Facts
@@ -63,20 +62,18 @@ async def _gather(kit: Kit, known: Facts, options: Options) -> None:
     known.samples = await sample_alone(kit, remotes.first)
     known.samples += await sample_crossed(kit, remotes.first)
     known.table = await table(kit, remotes)
-    if known.table.short:
-        kit.slots = _FEW
+    kit.gently = known.table.short
     await kit.ground.together(_unsolicited(kit, known, remotes), _ages(kit, known, remotes), _quick(kit, known, remotes))
     if options.timers:
         known.aged += await long_ages(kit, remotes, options.timer_limit_ns)
-
-
-_FEW: Final = 4
 
 
 async def _quick(kit: Kit, known: Facts, remotes: Remotes) -> None:
     known.mapped = await mapping(kit, remotes)
     known.filtered = await filtering(kit, remotes)
     known.sessions = await sessions(kit, remotes)
+    if kit.gently:
+        await kit.ground.renew()
     known.hairpinned = await hairpin(kit, remotes)
     known.shared = await sharing(kit, remotes)
 
@@ -88,5 +85,5 @@ async def _unsolicited(kit: Kit, known: Facts, remotes: Remotes) -> None:
 
 
 async def _ages(kit: Kit, known: Facts, remotes: Remotes) -> None:
-    if kit.slots is None:
+    if not kit.gently:
         known.aged = await ages(kit, remotes, SHORT_AGES)

@@ -201,6 +201,14 @@ class SimGround:
         del self._kernel[endpoint]
         return mapped
 
+    async def renew(self) -> None:
+        """Connect anew and end the old connection."""
+        old, self._control = self._control, None
+        await self._connected()
+        await self.sleep(4 * self._down_ns)  # hello, prove
+        if old is not None:
+            self._host.emit(Segment(old[0], Endpoint(self.outside.addresses[0], PORTS[0]), Flags.RST | Flags.ACK, 1, 1))
+
     async def hold(self, address: int = 0, *, port: int = 0, answer: Craft | None = None, ttl: int = 64) -> Endpoint:
         """Take a port of the observer.
 
