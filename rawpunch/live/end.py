@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from rawpunch.machine import Ending
+from rawpunch.tcp.trying import Habits
 from rawpunch.wire.endpoint import Endpoint
+from rawpunch.wire.segment import DEFAULT_TTL
 
 
 class Scheduler(enum.StrEnum):
@@ -42,6 +44,22 @@ class Order:
     """The file of what a replay end plays (`replay.part`), or the branch that a prober plays (`tcp.branches`)."""
     scheduler: str = Scheduler.SPIN
     """How it waits for its instant."""
+    first_ttl: int = DEFAULT_TTL
+    """Time to live of a raw end's first SYN (`tcp.trying`); with another than usual a listening end sends one too, to open its
+    NAT, and listens on."""
+    poke_port: int = 0
+    """Port of the remote address to which a listening end sends that SYN; 0 for the remote endpoint itself."""
+    retry_ns: int = 0
+    """How long after a RST or an ICMP error has ended its opening a raw end opens again, from the same port; 0 for never."""
+    told_ns: int = 0
+    """Instant at which a raw end is told of the peer's SYN by a third party, and goes on as if it had come; 0 for never."""
+    peer_iss: int = 0
+    """The initial sequence number that it is told then."""
+
+    @property
+    def habits(self) -> Habits:
+        """What a raw end does beyond what a stack does."""
+        return Habits(self.first_ttl, self.retry_ns, self.give_up_ns, self.told_ns, self.peer_iss)
 
     def to_message(self) -> dict[str, Any]:
         """As a JSON-able message."""

@@ -9,18 +9,28 @@ from rawpunch.clock import now_ns
 from rawpunch.errors import UsageError
 from rawpunch.live.end import Order, Report
 from rawpunch.live.kernel_end import CLOSE_BY_RST, evidence_of
+from rawpunch.live.sockets import RawPort
 from rawpunch.machine import Ending
+from rawpunch.wire.codec import encode
+from rawpunch.wire.endpoint import Endpoint
+from rawpunch.wire.options import Mss
+from rawpunch.wire.segment import DEFAULT_TTL, Flags, Segment
 
 
 class ListeningEnd:
     """A kernel socket that listens from the moment it is ordered.
 
+    Args:
+        order: what to do.
+        port: the host's raw sockets, for a SYN that opens its NAT.
+
     Raises:
         UsageError: the local endpoint cannot be bound.
     """
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, order: Order, port: RawPort) -> None:
         self.order = order
+        self._port = port
         self.report = Report(order.attempt)
         self._accepted: socket.socket | None = None
         self._sock = socket.socket(socket.AF_INET6 if order.local.is_ipv6 else socket.AF_INET, socket.SOCK_STREAM)
@@ -48,8 +58,11 @@ class ListeningEnd:
         """When it gives up."""
         return self.order.give_up_ns if self.undecided else None
 
-    def launch(self, at_ns: int) -> None:
-        """Nothing: it listens already."""
+    def launch(self, at_ns: int) -> None:  # noqa: ARG002  it listens already
+        """Send the SYN that opens its NAT and dies on the way, if that is ordered."""
+        poke = poke_of(self.order)
+        if poke is not None:
+            self._port.send(encode(poke), poke.destination.address)
 
     def ready(self, now: int) -> None:
         """Somebody has connected: accept."""
@@ -72,3 +85,11 @@ class ListeningEnd:
 
     def release(self) -> None:
         """Nothing is held after the close."""
+
+
+def poke_of(order: Order) -> Segment | None:
+    """The SYN with which a listening end opens its NAT; None if it sends none."""
+    if order.first_ttl == DEFAULT_TTL:
+        return None
+    remote = Endpoint(order.remote.address, order.poke_port or order.remote.port)
+    return Segment(order.local, remote, Flags.SYN, order.iss, options=(Mss(1460),), ttl=order.first_ttl)

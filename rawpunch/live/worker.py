@@ -207,7 +207,7 @@ class Worker:
             case "kernel":
                 return KernelEnd(order)
             case "listening":
-                return ListeningEnd(order)
+                return ListeningEnd(order, self.port)
             case "replay":
                 return ReplayEnd(order, Part.read(Path(order.script)), self.port)
             case "prober":
