@@ -46,6 +46,7 @@ Place = Endpoint | str | tuple[str, int]
 """An endpoint, as text ``192.0.2.1:4000``, or as an (address, port)."""
 
 DEFAULT_TIMEOUT_S: Final = 60.0
+_LONGEST_S: Final = 1e9
 _LEAST_ISS: Final = 1 << 28
 """Far from zero: near it, some NATs take a RST with sequence number 0 for one in the window."""
 _ERRNOS: Final = {
@@ -318,8 +319,8 @@ def _opening(
     """One attempt, ready to be launched; whatever happens, nothing of it stays but a socket that was taken."""
     if method not in ("raw", "kernel", "auto"):
         raise BadParameter(f"there is no method {method!r}", todo="use raw, kernel or auto")
-    if not timeout_s > 0:
-        raise BadParameter(f"a timeout of {timeout_s} s leaves no time to connect")
+    if not 0 < timeout_s < _LONGEST_S:
+        raise BadParameter(f"a timeout of {timeout_s} s is none", todo="give seconds, more than 0")
     remote = _endpoint(peer)
     _check_peer(remote)
     source, mtu = route_to(remote)

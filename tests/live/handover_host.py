@@ -134,7 +134,11 @@ class Host:
     # --- peers that are no kernel ---
 
     def crossing_then(self, peer: str, local: str, what: str, at: int) -> Found:
-        """Be a raw peer whose SYN-ACK is followed at once by what no kernel would send so early."""
+        """Be a raw peer whose SYN-ACK is followed at once by what no kernel would send so early (`data`, `rst`).
+
+        Or one that sends no SYN-ACK, so that its first ACK opens the connection and brings text, with a FIN or without
+        (`text`, `text and fin`).
+        """
         here, there = Endpoint.parse(local), Endpoint.parse(peer)
         with Guard(here), contextlib.closing(RawPort(one_flow(here, there))) as port:
             iss = 3_000_000_000
@@ -157,6 +161,11 @@ class Host:
                 packets.append(encode(Segment(here, there, Flags.ACK | Flags.FIN, iss + 1 + len(sent), nxt, 502, told)))
             elif what == "rst":
                 packets.append(encode(Segment(here, there, Flags.RST | Flags.ACK, iss + 1, nxt, 0)))
+            elif what.startswith("text"):
+                self._heard(port, Flags.SYN | Flags.ACK)
+                sent = b"brought by the first ACK"
+                flags = Flags.ACK | (Flags.FIN if what == "text and fin" else Flags.PSH)
+                packets = [encode(Segment(here, there, flags, iss + 1, nxt, 502, told, sent))]
             start = now_ns()
             for number, packet in enumerate(packets):
                 sleep_until(start + number * 25 * US)

@@ -213,6 +213,26 @@ def test_what_comes_during_the_handover_is_not_lost(pair: Pair, tmp_path: Path) 
     pair.ask("a", do="close", port=port)
 
 
+@pytest.mark.parametrize("what", ["text", "text and fin"])
+def test_text_that_came_with_the_opening_ack_is_read(pair: Pair, tmp_path: Path, what: str) -> None:
+    """Our handshake took and acknowledged it; the socket has it in its receive queue, and behind it the end if a FIN came."""
+    port = pair.port()
+    pair.lab.flush(None)
+    at = now_ns() + 60 * MS
+    peer = pair.tell("b", do="crossing_then", **pair.ends("b", port), what=what, at=at)
+    assert pair.ask("a", do="connect", **pair.ends("a", port), method="raw", at=at)["method"] == "raw"
+    heard = pair.answer(peer)
+    count = 1 << 20 if what == "text and fin" else len(heard["sent"]) // 2
+    assert pair.ask("a", do="read", port=port, count=count)["came"] == heard["sent"]
+    state = 8 if what == "text and fin" else 1
+    assert pair.ask("a", do="info", port=port)["state"] == state
+    sent = _sent(pair.frame(tmp_path, port))
+    assert not sent.kind.str.startswith("RST").any()
+    text_and_fin = len(heard["sent"]) // 2 + (what == "text and fin")
+    assert sent[sent.interface == "hostA:eth0"].ack.iloc[-1] == 3_000_000_001 + text_and_fin
+    pair.ask("a", do="close", port=port)
+
+
 def test_a_reset_during_the_handover_is_told(pair: Pair) -> None:
     """A RST right behind the SYN-ACK ends it: by the exception of connect or of the first read, as its instant would have it."""
     pair.ask("a", do="left", port=0)
