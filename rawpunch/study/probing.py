@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +13,7 @@ from rawpunch.clock import now_ns
 from rawpunch.errors import LabBroken, PartialData, RawpunchError
 from rawpunch.lab import wiring
 from rawpunch.lab.lab import Lab
-from rawpunch.live.probe_run import DEADLINE_S, TIMERS_DEADLINE_S
+from rawpunch.live.probe_run import DEADLINE_S, TIMERS_DEADLINE_S, Probed
 from rawpunch.probe.report import Report
 from rawpunch.probe.run import Options, probe
 from rawpunch.scene import OBSERVERS, Leg, Nat, Scene
@@ -30,18 +29,6 @@ _SENT: Final = 9
 """Column of packets sent in /proc/net/dev."""
 _GRACE_S: Final = 60.0
 """How long after its own deadline a probe's process is waited for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Probed:
-    """What came of a probe."""
-
-    report: Report
-    packets: int
-    """In the capture."""
-    lost: dict[str, int]
-    """Packets that nobody can say anything of: what -> how many."""
-    took_ns: int
 
 
 def scene_for(nat: Nat | None, *, one_way_ns: int, carrier: Nat | None = None, loss: float = 0.0) -> Scene:
