@@ -8,10 +8,7 @@ from rawpunch.live.end import Order, Report
 from rawpunch.live.guard import Guard
 from rawpunch.live.sockets import RawPort
 from rawpunch.machine import Abort, Arrived, Changed, Concluded, Delivered, Ending, Open, Send, Stimulus, Woke
-from rawpunch.tcp.handshake import Handshake
-from rawpunch.tcp.profiles import profile
 from rawpunch.tcp.state import Offer
-from rawpunch.tcp.trying import Trying
 from rawpunch.wire.codec import encode
 from rawpunch.wire.packets import craft
 from rawpunch.wire.segment import IcmpError, Packet, Segment
@@ -36,7 +33,7 @@ class RawEnd:
         self._port = port
         self._early = bytearray()
         self._guard = Guard(order.local, shared=shared)
-        self._machine = machine_of(order, offer)
+        self._machine = order.machine(offer)
         self._syn = self._machine.prepare_syn(order.at_ns)
         self._syn_bytes = craft(self._syn)
 
@@ -100,14 +97,6 @@ class RawEnd:
         if not isinstance(packet, Segment):
             raise Malformed("a TCP endpoint sends segments only")
         self._port.send(encode(packet), packet.destination.address)
-
-
-def machine_of(order: Order, offer: Offer | None = None) -> Handshake:
-    """The handshake that an order asks for."""
-    own, habits = profile(order.profile), order.habits
-    if habits.any:
-        return Trying(order.local, order.remote, iss=order.iss, profile=own, habits=habits, offer=offer)
-    return Handshake(order.local, order.remote, iss=order.iss, profile=own, offer=offer)
 
 
 def _cause(stimulus: Stimulus) -> str:
