@@ -37,7 +37,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar
 from rawpunch.errors import BadParameter, UnknownName, Unreadable
 from rawpunch.live.end import Scheduler
 from rawpunch.scene import Scene
+from rawpunch.study.aiming import Aim
 from rawpunch.units import MS, SECOND, format_duration, parse_duration_ns
+from rawpunch.wire.segment import DEFAULT_TTL
 
 if TYPE_CHECKING:
     from rawpunch.dataset.store import Dataset
@@ -82,6 +84,19 @@ class Attempt:
     script_b: str = ""
     scheduler: Scheduler = Scheduler.SPIN
     """How the ends wait for their instants."""
+    aim: Aim = Aim.ASSUMED
+    """How each end knows the other's endpoint."""
+    first_ttl_a: int = DEFAULT_TTL
+    """Time to live of A's first SYN, if it is a raw end; a listening end sends one only if this is not the usual one."""
+    first_ttl_b: int = DEFAULT_TTL
+    poke_port: int = 0
+    """The peer's port that a listening end's SYN goes to; 0 for the one that the peer is thought to use."""
+    retry_ns: int = 0
+    """How long after a RST or an ICMP error a raw end opens again, from the same port; 0 for never."""
+    told_ns: int = 0
+    """How long after its start each raw end is told of the other's SYN by a third party; 0 for never."""
+    learned: bool = False
+    """Whether each end aims at what an observer saw of the other, asked from the very port; else it is the inside port."""
 
 
 MOST_SYNS: Final = 8_000
