@@ -10,6 +10,7 @@ from typing import Final
 
 from rawpunch.errors import Malformed
 from rawpunch.probe import messages
+from rawpunch.probe.facts import Opening
 from rawpunch.probe.ground import Place, Seen
 from rawpunch.probe.kit import Kit
 from rawpunch.wire.endpoint import Endpoint
@@ -34,16 +35,23 @@ class Conversation:
         self.inside = inside
         self.remote = remote
         self.evidence: list[int] = []
+        self.sent: list[Seen] = []
+        self.tries = 0
+        """SYNs that it took."""
         self.mapped: Endpoint | None = None
         """The external endpoint, if the observer saw the SYN or said where the connection comes from."""
         self._syn = kit.syn(inside, remote)
-        self._next = add(self._syn.seq, 1)
+        self.iss = self._syn.seq
+        self.next_seq = add(self.iss, 1)
         self._expected = 0
         self._began = max((seen.number for seen in kit.ground.seen(Place.INSIDE, inside)), default=0)
 
-    async def connect(self) -> bool:
+    async def connect(self, tries: int = _TRIES) -> bool:
         """Open it; whether it opened."""
-        answer = await self._sent_until(self._syn, lambda segment: segment.kind == "SYN-ACK" and segment.ack == self._next)
+        answer = await self._sent_until(
+            self._syn, lambda segment: segment.kind == "SYN-ACK" and segment.ack == self.next_seq, tries
+        )
+        self.tries = len(self.sent)
         if answer is None:
             return False
         self._expected = add(answer.seq, 1)
@@ -57,11 +65,11 @@ class Conversation:
     async def where(self) -> Endpoint | None:
         """Ask where the connection comes from."""
         line = messages.encode(messages.Where(id=1))
-        request = Segment(self.inside, self.remote, Flags.ACK | Flags.PSH, self._next, self._expected, _WINDOW, payload=line)
+        request = Segment(self.inside, self.remote, Flags.ACK | Flags.PSH, self.next_seq, self._expected, _WINDOW, payload=line)
         answer = await self._sent_until(request, lambda segment: segment.payload.endswith(b"\n"))
         if answer is None:
             return None
-        self._next = add(self._next, len(line))
+        self.next_seq = add(self.next_seq, len(line))
         self._expected = add(answer.seq, answer.payload_length)
         await self._send(Flags.ACK)
         try:
@@ -74,11 +82,11 @@ class Conversation:
 
     async def close(self) -> bool:
         """Close it from this side and wait for the other one to do so too; whether it did."""
-        fin = Segment(self.inside, self.remote, Flags.FIN | Flags.ACK, self._next, self._expected, _WINDOW)
+        fin = Segment(self.inside, self.remote, Flags.FIN | Flags.ACK, self.next_seq, self._expected, _WINDOW)
         answer = await self._sent_until(fin, lambda segment: segment.fin)
         if answer is None:
             return False
-        self._next = add(self._next, 1)
+        self.next_seq = add(self.next_seq, 1)
         self._expected = add(answer.seq, answer.length)
         for _ in range(self._kit.repeats):
             await self._send(Flags.ACK)
@@ -98,9 +106,9 @@ class Conversation:
         return self._kit.arrived(self._syn)
 
     async def _send(self, flags: Flags) -> None:
-        await self._kit.ground.send(Segment(self.inside, self.remote, flags, self._next, self._expected, _WINDOW))
+        await self._kit.ground.send(Segment(self.inside, self.remote, flags, self.next_seq, self._expected, _WINDOW))
 
-    async def _sent_until(self, segment: Segment, wanted: Callable[[Segment], bool]) -> Segment | None:
+    async def _sent_until(self, segment: Segment, wanted: Callable[[Segment], bool], tries: int = _TRIES) -> Segment | None:
         """Send a segment, again and again, until an answer has come."""
         ground = self._kit.ground
 
@@ -111,11 +119,35 @@ class Conversation:
                     return seen
             return None
 
-        for _ in range(_TRIES):
-            self.evidence.append((await ground.send(segment)).number)
+        for _ in range(tries):
+            self.sent.append(await ground.send(segment))
+            self.evidence.append(self.sent[-1].number)
             await ground.until(lambda: found() is not None, ground.now() + self._kit.patience_ns)
             answer = found()
             if answer is not None and isinstance(answer.packet, Segment):
                 self.evidence.append(answer.number)
                 return answer.packet
         return None
+
+
+async def told(kit: Kit, inside: Endpoint, remote: Endpoint, tries: int) -> Opening | None:
+    """Open a session to a port that listens and have the observer tell where it comes from: it takes no raw sockets there."""
+    talk = Conversation(kit, inside, remote)
+    if not await talk.connect(tries):
+        return None
+    mapped = await talk.where()
+    if mapped is None:
+        await talk.abort()
+        return None
+    return Opening(
+        inside=inside,
+        remote=remote,
+        mapped=mapped,
+        iss=talk.iss,
+        peer_iss=0,
+        next_seq=talk.next_seq,
+        sent=talk.sent[0],
+        came=None,
+        tries=talk.tries,
+        evidence=tuple(talk.evidence),
+    )

@@ -17,35 +17,36 @@ SAMPLING_CROSSED: Final = "crossed"
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """A SYN that came through to the observer."""
+    """A session whose external endpoint is known."""
 
     inside: Endpoint
     remote: Endpoint
+    mapped: Endpoint
+    """The external endpoint, as the observer saw it, or told us if it cannot report what comes."""
     iss: int
     peer_iss: int
     """What the observer's packets for this session begin with."""
+    next_seq: int
+    """What the next segment from inside begins with: RSTs of ours have it."""
     sent: Seen
-    came: Seen
+    came: Seen | None
+    """The SYN as the observer got it."""
     tries: int
     """How many SYNs it took."""
+    evidence: tuple[int, ...]
+    """Packet numbers."""
 
     @property
     def syn(self) -> Segment:
-        """The SYN as the observer got it."""
-        packet = self.came.packet
+        """The SYN as the observer got it.
+
+        Raises:
+            Malformed: nobody reported it.
+        """
+        packet = self.came.packet if self.came is not None else None
         if not isinstance(packet, Segment):
-            raise Malformed("an opening is a segment")
+            raise Malformed("nobody saw this SYN come")
         return packet
-
-    @property
-    def mapped(self) -> Endpoint:
-        """The external endpoint."""
-        return self.syn.source
-
-    @property
-    def evidence(self) -> tuple[int, int]:
-        """Packet numbers."""
-        return self.sent.number, self.came.number
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +155,13 @@ class Filtered:
 class Unsolicited:
     """One SYN from outside to an external port without a mapping, and what was answered."""
 
-    sent: Seen
-    answers: tuple[Seen, ...]
-    came_inside: bool = False
+    answer: str | None
+    """rst, icmp, or another word for something else; None for nothing."""
+    delay_ns: int
+    """From the SYN to the answer, at the observer."""
+    code: int | None
+    """Of an ICMP error, where it is known."""
+    evidence: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from rawpunch.probe import inference_ports
 from rawpunch.probe.facts import Facts, Outgoing, Reconnection, Round, Trial
 from rawpunch.probe.finding import SUREST, Finding, agreed, found, passes, silence, undetermined, untested
 from rawpunch.probe.plan_inbound import LATE_NS
-from rawpunch.wire.segment import IcmpError, Segment
+from rawpunch.wire.segment import Segment
 
 MAPPING: Final = "mapping"
 TERMINATES: Final = "terminates_tcp"
@@ -183,33 +183,19 @@ def unsolicited(known: Facts) -> Finding:
         return _missing(known, "an unsolicited SYN")
     if untranslated(known):
         return untested("there is no NAT: a SYN from outside goes to the host itself")
-    answers = [(one, answer) for one in tries for answer in one.answers[:1]]
-    evidence = [one.sent.number for one in tries] + [answer.number for _, answer in answers]
+    answers = [one for one in tries if one.answer is not None]
+    evidence = [number for one in tries for number in one.evidence]
     if not answers:
         confidence = 1 - (2 * known.loss - known.loss**2) ** len(tries)
         return found("drop", len(tries), confidence, evidence, "nothing came back within 6.5 s", held=False)
-    kinds = {_kind(answer.packet) for _, answer in answers}
-    if len(kinds) > 1:
-        return undetermined(f"answers differ: {', '.join(sorted(kinds))}", len(tries), evidence)
-    delays = sorted(answer.at_ns - one.sent.at_ns for one, answer in answers)
+    kinds = {str(one.answer) for one in answers}
+    if len(kinds) > 1 or not kinds <= {"rst", "icmp"}:
+        return undetermined(f"answers: {', '.join(sorted(kinds))}", len(tries), evidence)
+    delays = sorted(one.delay_ns for one in answers)
     delay_ns = delays[len(delays) // 2]
-    codes = sorted({answer.packet.code for _, answer in answers if isinstance(answer.packet, IcmpError)})
-    return found(
-        kinds.pop(),
-        len(tries),
-        SUREST,
-        evidence,
-        delay_ns=delay_ns,
-        held=delay_ns >= LATE_NS,
-        icmp_codes=codes,
-        answered=len(answers),
-    )
-
-
-def _kind(packet: object) -> str:
-    if isinstance(packet, IcmpError):
-        return "icmp"
-    return "rst" if isinstance(packet, Segment) and packet.rst else "other"
+    codes = sorted({one.code for one in answers if one.code is not None})
+    detail = {"delay_ns": delay_ns, "held": delay_ns >= LATE_NS, "icmp_codes": codes, "answered": len(answers)}
+    return found(kinds.pop(), len(tries), SUREST, evidence, "", **detail)
 
 
 def untranslated(known: Facts) -> bool:
@@ -391,7 +377,7 @@ def overloading(known: Facts) -> Finding:
 
 def sequence_numbers(known: Facts) -> Finding:
     """Whether initial sequence numbers are changed."""
-    openings = known.openings
+    openings = [one for one in known.openings if one.came is not None]
     if not openings:
         return _missing(known, "a SYN seen outside")
     changed = [one for one in openings if one.syn.seq != one.iss]
@@ -405,7 +391,7 @@ def sequence_numbers(known: Facts) -> Finding:
 
 def headers(known: Facts) -> Finding:
     """Whether options and window of SYNs are changed."""
-    openings = known.openings
+    openings = [one for one in known.openings if one.came is not None]
     if not openings:
         return _missing(known, "a SYN seen outside")
     changed: dict[str, int] = {}

@@ -30,6 +30,8 @@ _FIRST_RTT_NS: Final = 300 * MS
 _SLACK_NS: Final = 30 * MS
 """How late a machine may be."""
 T = TypeVar("T")
+Opener = Callable[[Endpoint, Endpoint, int], Coroutine[Any, Any, Opening | None]]
+"""Opens a session from an inside endpoint to a remote one, in so many tries."""
 _LOW_ISS, _HIGH_ISS = 1 << 28, (1 << 32) - (1 << 20)
 
 
@@ -53,6 +55,8 @@ class Kit:
         self.ground = ground
         self.rtt_ns = _FIRST_RTT_NS
         self.openings: list[Opening] = []
+        self.opener: Opener | None = None
+        """How to open sessions; None for a SYN that the observer reports."""
         self.gently = False
         """Whether few sessions may be open at once."""
         self._sent = self._lost = 0
@@ -127,29 +131,45 @@ class Kit:
     async def open(
         self, remote: Endpoint, *, insider: int = 0, inside: Endpoint | None = None, tries: int = OPEN_TRIES
     ) -> Opening | None:
-        """Open a session by a SYN, repeated until the observer has it; None if it never does."""
+        """Open a session and come to know its external endpoint; None if that does not come about."""
         local = inside or self.ground.reserve(insider)
+        opening = await (self.opener or self._by_syn)(local, remote, tries)
+        if opening is not None:
+            self.openings.append(opening)
+        return opening
+
+    async def _by_syn(self, local: Endpoint, remote: Endpoint, tries: int) -> Opening | None:
+        """By a SYN, repeated until the observer has it."""
         syn = self.syn(local, remote)
         for number in range(1, tries + 1):
             sent = await self.ground.send(syn)
             await self.ground.until(lambda: self.arrived(syn) is not None, self.ground.now() + self.patience_ns)
             came = self.arrived(syn)
-            if came is not None:
-                opening = Opening(local, remote, syn.seq, self.fresh_iss(), sent, came, number)
-                self.openings.append(opening)
-                return opening
+            if came is not None and isinstance(came.packet, Segment):
+                return Opening(
+                    inside=local,
+                    remote=remote,
+                    mapped=came.packet.source,
+                    iss=syn.seq,
+                    peer_iss=self.fresh_iss(),
+                    next_seq=add(syn.seq, 1),
+                    sent=sent,
+                    came=came,
+                    tries=number,
+                    evidence=(sent.number, came.number),
+                )
         return None
 
     async def close(self, *openings: Opening | None) -> None:
         """Reset sessions from inside, and give their ports back."""
         for opening in openings:
             if opening is not None:
-                await self.reset(opening.inside, opening.remote, opening.iss)
+                await self.reset(opening.inside, opening.remote, opening.next_seq)
                 self.ground.release(opening.inside)
 
-    async def reset(self, inside: Endpoint, remote: Endpoint, iss: int) -> None:
+    async def reset(self, inside: Endpoint, remote: Endpoint, seq: int) -> None:
         """Send the RST that ends a session of ours."""
-        await self.ground.send(Segment(inside, remote, Flags.RST, add(iss, 1), window=0))
+        await self.ground.send(Segment(inside, remote, Flags.RST, seq, window=0))
 
     async def emit(self, rows: Sequence[tuple[Segment, Endpoint | None]], times: int) -> list[Tally]:
         """Send segments several times, and see which of them come to the observer.

@@ -9,6 +9,7 @@ from rawpunch.probe.ground import Place, Seen
 from rawpunch.probe.kit import Kit
 from rawpunch.wire.endpoint import Endpoint
 from rawpunch.wire.segment import IcmpError, Segment
+from rawpunch.wire.seq import add
 
 _FIRST: Final = 4
 _HOPS: Final = 5
@@ -27,22 +28,25 @@ async def contact(kit: Kit, silent: Endpoint) -> Contact:
     ground = kit.ground
     if len(ground.insiders) > 1:
         await ground.prove(1)
-    first = await kit.open(silent)
+    insides = [ground.reserve() for _ in range(_FIRST)]
+    first = await kit.open(silent, inside=insides[0])
     if first is not None:
         kit.rtt_ns = max(1, _rtt_ns(kit, first))
     found = [first] if first is not None else []
-    found += await kit.several(_FIRST - 1, lambda: kit.open(silent))
+    rest: list[Opening | None] = await ground.together(*(kit.open(silent, inside=inside) for inside in insides[1:]))
+    found += [opening for opening in rest if opening is not None]
+    answered = [seen.number for inside in insides for seen in _false(kit, inside, silent)]
     addresses: tuple[str, ...] = ()
-    if len(found) < _FIRST:
+    if len(found) < _FIRST and not answered:
         addresses = await prove_all(kit)
         found += await kit.several(_FIRST, lambda: kit.open(silent))
-    answered = [seen.number for opening in found for seen in _false(kit, opening)]
+        answered = [seen.number for opening in found for seen in _false(kit, opening.inside, silent)]
     for opening in found:
         kit.control(opening.tries, 1)
     await kit.close(*found)
-    hops = await _hops(kit, silent)
-    false = Tally(len(found), len(answered), tuple(answered))
-    return Contact(tuple(found), hops, false, tuple(dict.fromkeys((*(opening.mapped.address for opening in found), *addresses))))
+    false = Tally(max(len(found), len(answered)), len(answered), tuple(answered))
+    seen_at = (opening.mapped.address for opening in found)
+    return Contact(tuple(found), await hops(kit, silent), false, tuple(dict.fromkeys((*seen_at, *addresses))))
 
 
 def _rtt_ns(kit: Kit, opening: Opening) -> int:
@@ -50,12 +54,12 @@ def _rtt_ns(kit: Kit, opening: Opening) -> int:
     return kit.ground.now() - opening.sent.at_ns
 
 
-def _false(kit: Kit, opening: Opening) -> list[Seen]:
+def _false(kit: Kit, inside: Endpoint, silent: Endpoint) -> list[Seen]:
     """SYN-ACKs from an endpoint that sends none."""
     return [
         seen
-        for seen in kit.ground.seen(Place.INSIDE, opening.inside)
-        if isinstance(seen.packet, Segment) and seen.packet.kind == "SYN-ACK" and seen.packet.source == opening.remote
+        for seen in kit.ground.seen(Place.INSIDE, inside)
+        if isinstance(seen.packet, Segment) and seen.packet.kind == "SYN-ACK" and seen.packet.source == silent
     ]
 
 
@@ -72,7 +76,7 @@ async def prove_all(kit: Kit) -> tuple[str, ...]:
     return tuple(addresses)
 
 
-async def _hops(kit: Kit, remote: Endpoint) -> tuple[Hop, ...]:
+async def hops(kit: Kit, remote: Endpoint) -> tuple[Hop, ...]:
     """Who says that a SYN died, by its time to live."""
     ground = kit.ground
     inside = [ground.reserve() for _ in range(_HOPS)]
@@ -95,7 +99,7 @@ async def _hops(kit: Kit, remote: Endpoint) -> tuple[Hop, ...]:
         if await ground.until(known, ground.now() + kit.patience_ns):
             break
     for syn in syns:
-        await kit.reset(syn.source, syn.destination, syn.seq)
-    hops = {hop.ttl: hop for hop in reversed(found())}
+        await kit.reset(syn.source, syn.destination, add(syn.seq, 1))
+    by_ttl = {hop.ttl: hop for hop in reversed(found())}
     ground.release(*inside)
-    return tuple(hops[ttl] for ttl in sorted(hops))
+    return tuple(by_ttl[ttl] for ttl in sorted(by_ttl))

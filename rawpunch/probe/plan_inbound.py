@@ -12,7 +12,7 @@ from rawpunch.probe.messages import Craft, SendPacket
 from rawpunch.probe.remotes import Remotes
 from rawpunch.units import SECOND
 from rawpunch.wire.endpoint import Endpoint
-from rawpunch.wire.segment import IcmpError, Segment
+from rawpunch.wire.segment import IcmpError
 
 UNSOLICITED: Final = 6
 """Ports without a mapping that a SYN is sent to."""
@@ -59,6 +59,16 @@ async def _filtered(kit: Kit, remotes: Remotes) -> Filtered | None:
     return Filtered(other_port, other_address[0] if other_address else None, control)
 
 
+def unused(kit: Kit, address: str, used: frozenset[int], count: int) -> list[Endpoint]:
+    """External endpoints that should have no mapping."""
+    ports: list[int] = []
+    while len(ports) < count:
+        port = kit.ground.dice.randrange(_LOW, _HIGH)
+        if port not in used and port not in ports:
+            ports.append(port)
+    return [Endpoint(address, port) for port in ports]
+
+
 async def unsolicited(kit: Kit, remotes: Remotes, to: str, used: frozenset[int]) -> tuple[Unsolicited, ...]:
     """Send SYNs to ports that should have no mapping, and wait for answers as long as one may be held back.
 
@@ -72,12 +82,7 @@ async def unsolicited(kit: Kit, remotes: Remotes, to: str, used: frozenset[int])
         PartialData: the observer is gone.
     """
     ground = kit.ground
-    ports: list[int] = []
-    while len(ports) < len(remotes.unsolicited):
-        port = ground.dice.randrange(_LOW, _HIGH)
-        if port not in used and port not in ports:
-            ports.append(port)
-    targets = [Endpoint(to, port) for port in ports]
+    targets = unused(kit, to, used, len(remotes.unsolicited))
     wishes = [
         SendPacket(kind=Craft.SYN, source=source, to=target, seq=kit.fresh_iss())
         for source, target in zip(remotes.unsolicited, targets, strict=True)
@@ -85,22 +90,27 @@ async def unsolicited(kit: Kit, remotes: Remotes, to: str, used: frozenset[int])
     sent: list[Seen] = await ground.together(*(ground.craft(wish) for wish in wishes))
     pairs = list(zip(remotes.unsolicited, targets, strict=True))
 
-    def answered() -> bool:
-        return all(_answers(kit, source, target) for source, target in pairs)
-
-    await ground.until(answered, ground.now() + HOLD_NS + kit.patience_ns)
+    await ground.until(lambda: all(_answer(kit, *pair) for pair in pairs), ground.now() + HOLD_NS + kit.patience_ns)
     await ground.settle()
-    return tuple(Unsolicited(record, _answers(kit, source, target)) for record, (source, target) in zip(sent, pairs, strict=True))
+    return tuple(_read(record, _answer(kit, *pair)) for record, pair in zip(sent, pairs, strict=True))
 
 
-def _answers(kit: Kit, source: Endpoint, target: Endpoint) -> tuple[Seen, ...]:
-    def answers(seen: Seen) -> bool:
+def _answer(kit: Kit, source: Endpoint, target: Endpoint) -> Seen | None:
+    """The first packet that came back."""
+    for seen in kit.ground.seen(Place.OBSERVER, source):
         packet = seen.packet
-        if isinstance(packet, IcmpError):
-            return packet.quoted.destination == target
-        return isinstance(packet, Segment) and packet.source == target
+        if (packet.quoted.destination if isinstance(packet, IcmpError) else packet.source) == target:
+            return seen
+    return None
 
-    return tuple(seen for seen in kit.ground.seen(Place.OBSERVER, source) if answers(seen))
+
+def _read(sent: Seen, answer: Seen | None) -> Unsolicited:
+    if answer is None:
+        return Unsolicited(None, 0, None, (sent.number,))
+    packet = answer.packet
+    kind = "icmp" if isinstance(packet, IcmpError) else "rst" if packet.rst else packet.kind
+    code = packet.code if isinstance(packet, IcmpError) else None
+    return Unsolicited(kind, answer.at_ns - sent.at_ns, code, (sent.number, answer.number))
 
 
 LATE_NS: Final = SECOND

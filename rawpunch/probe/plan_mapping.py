@@ -65,21 +65,30 @@ async def _round(kit: Kit, remotes: Remotes, inside: Endpoint, *, leave_open: bo
 async def close_round(kit: Kit, found: Round) -> None:
     """End all sessions of a round."""
     for opening in found.openings:
-        await kit.reset(opening.inside, opening.remote, opening.iss)
+        await kit.reset(opening.inside, opening.remote, opening.next_seq)
 
 
 async def reconnect(kit: Kit, remotes: Remotes, inside: Endpoint) -> Reconnection | None:
     """Connect to a port that listens, close from both sides, and connect again; None if that did not come about."""
     first = Conversation(kit, inside, remotes.listening)
-    if not await first.connect() or not await first.close():
+    if not await _connected(kit, first) or not await first.close():
         return None
     second = Conversation(kit, inside, remotes.listening)
-    if not await second.connect():
+    if not await _connected(kit, second):
         return None
     await second.abort()
     if first.mapped is None or second.mapped is None:
         return None
     return Reconnection(first.mapped, second.mapped, (*first.evidence, *second.evidence))
+
+
+async def _connected(kit: Kit, talk: Conversation) -> bool:
+    """Connect, and come to know the external endpoint."""
+    if not await talk.connect():
+        return False
+    if talk.mapped is None and not kit.ground.outside.raw:
+        await talk.where()
+    return True
 
 
 def _both(kit: Kit) -> tuple[Endpoint, Endpoint] | None:

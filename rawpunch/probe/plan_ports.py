@@ -12,6 +12,7 @@ from rawpunch.probe.plan_contact import prove_all
 from rawpunch.units import MS
 from rawpunch.wire.endpoint import Endpoint
 from rawpunch.wire.segment import Segment
+from rawpunch.wire.seq import add
 
 _ALONE: Final = 48
 _MORE: Final = 128
@@ -71,7 +72,7 @@ async def _sampled(kit: Kit, remote: Endpoint, insiders: Sequence[int], phase: s
         syn = kit.syn(ground.reserve(insider, parity=next(parities)), remote)
         sent.append((insider, syn, (await ground.send(syn)).number))
         await ground.sleep(_GAP_NS)
-        await kit.reset(syn.source, remote, syn.seq)
+        await kit.reset(syn.source, remote, add(syn.seq, 1))
     syns = [syn for _, syn, _ in sent]
     last = syns[-1]
     await ground.until(lambda: kit.arrived(last) is not None, ground.now() + kit.patience_ns)

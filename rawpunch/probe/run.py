@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from rawpunch.errors import PartialData
+from rawpunch.probe import plan_modest as modest
+from rawpunch.probe.conversation import told
 from rawpunch.probe.facts import Facts
 from rawpunch.probe.ground import Ground
 from rawpunch.probe.kit import Kit
@@ -52,12 +55,15 @@ async def gather(ground: Ground, options: Options | None = None) -> Facts:
 
 
 async def _gather(kit: Kit, known: Facts, options: Options) -> None:
+    if not kit.ground.outside.raw:
+        await _modestly(kit, known)
+        return
     remotes = await take(kit.ground, UNSOLICITED)
     known.contact = await contact(kit, remotes.first)
+    if known.contact.false_answers.came:
+        return
     if not known.contact.openings:
         known.broken_off = "no SYN reaches the observer"
-        return
-    if known.contact.false_answers.came:
         return
     known.samples = await sample_alone(kit, remotes.first)
     known.samples += await sample_crossed(kit, remotes.first)
@@ -66,6 +72,34 @@ async def _gather(kit: Kit, known: Facts, options: Options) -> None:
     await kit.ground.together(_unsolicited(kit, known, remotes), _ages(kit, known, remotes), _quick(kit, known, remotes))
     if options.timers:
         known.aged += await long_ages(kit, remotes, options.timer_limit_ns)
+
+
+async def _modestly(kit: Kit, known: Facts) -> None:
+    """What an observer without raw sockets can help with."""
+    remotes = modest.listening(kit)
+    if remotes is None:
+        known.broken_off = "an observer without raw sockets needs two ports that listen"
+        return
+    kit.opener = partial(told, kit)
+    if len(kit.ground.insiders) > 1:
+        await kit.ground.prove(1)
+    known.contact = await modest.first_contact(kit, remotes)
+    if not known.contact.openings or known.contact.false_answers.came:
+        return
+    known.samples = await modest.samples(kit, remotes)
+    used = frozenset(sample.mapped.port for sample in known.samples if sample.mapped is not None)
+    outside = known.contact.openings[0].mapped.address
+
+    async def quick() -> None:
+        known.mapped = await mapping(kit, remotes)
+        known.filtered = await modest.filtering(kit, remotes)
+        known.hairpinned = await hairpin(kit, remotes)
+        known.shared = await sharing(kit, remotes)
+
+    async def slow() -> None:
+        known.unsolicited = await modest.unsolicited(kit, outside, used)
+
+    await kit.ground.together(slow(), quick())
 
 
 async def _quick(kit: Kit, known: Facts, remotes: Remotes) -> None:

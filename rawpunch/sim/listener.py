@@ -15,7 +15,6 @@ from rawpunch.sim.world import World
 from rawpunch.wire.codec import decode
 from rawpunch.wire.endpoint import Endpoint
 from rawpunch.wire.segment import Flags, IcmpError, Packet, Segment
-from rawpunch.wire.seq import add
 
 
 @dataclass(slots=True)
@@ -44,8 +43,8 @@ class Listener:
         """Where probes' connections come from -> where they have come to."""
         self.requests: dict[bytes, Callable[[], Any]] = {}
         self.results: dict[bytes, tuple[Any, PartialData | None]] = {}
-        self.answered: dict[int, Endpoint] = {}
-        """Initial sequence number of each SYN-ACK of ours -> whom it answered."""
+        self.greeted: dict[bytes, Endpoint] = {}
+        """Each hello, and where it came from."""
         self.opening: dict[tuple[Endpoint, Endpoint], Opening] = {}
         self._world = world
         self._outside = outside
@@ -107,12 +106,15 @@ class Listener:
         if segment.kind == "SYN":
             if there.address in self.proved:
                 self._report(here, segment)
-            iss = self._world.draw_iss()
-            self.answered[iss] = there
-            self.host.emit(Segment(here, there, Flags.SYN | Flags.ACK, iss, segment.end, options=SYN_OPTIONS))
-        elif segment.payload and segment.payload in self.requests:
+            self.host.emit(Segment(here, there, Flags.SYN | Flags.ACK, self._world.draw_iss(), segment.end, options=SYN_OPTIONS))
+        elif segment.payload.startswith(b"hello "):
+            self.greeted[segment.payload] = there
+            self._answer(segment)
+        elif segment.payload in self.requests:
             self._request(segment)
-        elif segment.payload.startswith(b'{"do":"where"'):
+        elif segment.payload:
+            if not isinstance(messages.parse_request(segment.payload), messages.Where):
+                return
             place = messages.encode(messages.Place(you=there, here=here))
             self.host.emit(Segment(here, there, Flags.ACK | Flags.PSH, segment.ack, segment.end, payload=place))
         elif segment.fin:
@@ -129,8 +131,12 @@ class Listener:
                 self.results[number] = self.requests[number](), None
             except PartialData as error:
                 self.results[number] = None, error
+        self._answer(segment)
+
+    def _answer(self, segment: Segment) -> None:
+        """Say the same back."""
         here, there = segment.destination, segment.source
-        self.host.emit(Segment(here, there, Flags.ACK | Flags.PSH, segment.ack, add(segment.seq, 1), payload=number))
+        self.host.emit(Segment(here, there, Flags.ACK | Flags.PSH, segment.ack, segment.end, payload=segment.payload))
 
     def _reset(self, segment: Segment) -> None:
         here, there = segment.destination, segment.source

@@ -32,6 +32,7 @@ _RETRY_NS: Final = 200 * MS
 """How long a kernel waits before it sends data again."""
 _SYN_RETRY_NS: Final = SECOND
 _TRIES: Final = 6
+_SYN_TRIES: Final = 3
 _CONNECTS: Final = 3
 _PACKETS_PER_S: Final = 100
 """What an observer crafts for one address, after a burst of the same (`live.observer_limits`)."""
@@ -193,7 +194,6 @@ class SimGround:
         remote = Endpoint(self.outside.addresses[0], PORTS[0])
         mapped = await self._handshake(endpoint, remote)
         if mapped is not None:
-            await self.sleep(4 * self._down_ns)  # hello, prove
             self._listener.proved.add(mapped.address)
             self.proved = (*self.proved, *({mapped.address} - set(self.proved)))
             syn_ack = self._kernel[endpoint][0]
@@ -205,7 +205,6 @@ class SimGround:
         """Connect anew and end the old connection."""
         old, self._control = self._control, None
         await self._connected()
-        await self.sleep(4 * self._down_ns)  # hello, prove
         if old is not None:
             self._host.emit(Segment(old[0], Endpoint(self.outside.addresses[0], PORTS[0]), Flags.RST | Flags.ACK, 1, 1))
 
@@ -328,18 +327,21 @@ class SimGround:
         return endpoint
 
     async def _handshake(self, local: Endpoint, remote: Endpoint) -> Endpoint | None:
-        """Open a connection as a kernel does; where it comes from, as the observer sees it."""
+        """Open a connection as a kernel does and say hello; where it comes from, as the observer sees it."""
         syn = Segment(local, remote, Flags.SYN, self.world.draw_iss(), options=SYN_OPTIONS)
         came = self._kernel[local]
-        for number in range(3):
+
+        def answered() -> bool:
+            return any(segment.kind == "SYN-ACK" and segment.ack == add(syn.seq, 1) for segment in came)
+
+        for number in range(_SYN_TRIES):
             self._host.emit(syn)
-            if await self.until(
-                lambda: any(_is_answer(segment, syn) for segment in came), self.now() + (_SYN_RETRY_NS << number)
-            ):
-                answer = next(segment for segment in came if _is_answer(segment, syn))
-                came[:] = [answer]
-                self._host.emit(Segment(local, remote, Flags.ACK, answer.ack, add(answer.seq, 1)))
-                return self._listener.answered.get(answer.seq)
+            if await self.until(answered, self.now() + (_SYN_RETRY_NS << number)):
+                hello = b"hello %s" % str(local).encode()
+                if not await self._exchanged(hello, local):
+                    return None
+                await self.sleep(2 * self._down_ns)  # it says a nonce, and we say it back
+                return self._listener.greeted[hello]
         return None
 
     async def _connected(self) -> tuple[Endpoint, Endpoint]:
@@ -412,7 +414,3 @@ class SimGround:
         self._host.emit(Segment(source, target, Flags.SYN, self._crossing.randrange(1 << 28, 1 << 32), options=SYN_OPTIONS))
         gap_ns = round(self._crossing.expovariate(self._how.cross_per_s) * SECOND)
         self.world.at(self.world.now + gap_ns, self._cross, None)
-
-
-def _is_answer(segment: Segment, syn: Segment) -> bool:
-    return segment.kind == "SYN-ACK" and segment.ack == add(syn.seq, 1)
