@@ -85,7 +85,7 @@ def command(
             f"there is no driver {on!r}" if on else "nobody is named who could look from outside",
             todo="--observer HOST, where `rawpunch observe` runs; or --on lab",
         )
-    compared = _compare(probed, nat) if truth else []
+    compared = _compare(probed, nat) if truth and nat is not None else []
     document = _document(probed, compared, drawn, folder)
     _keep(folder, document)
     if json:
@@ -170,6 +170,8 @@ def _declared(
     from rawpunch.units import parse_duration_ns
 
     nat, made = parse_nat(nat_a or "linux-masquerade")
+    if truth and nat is None:
+        raise BadParameter("there is no NAT to compare with", todo="leave --truth out, or name a NAT")
     second, second_made = parse_nat(carrier) if carrier else (None, "")
     if truth and (made.startswith(PROGRAM) or second is not None):
         raise BadParameter("the truth is not known", why="--truth compares with the behaviour of one declared NAT")
@@ -207,11 +209,9 @@ def _progress() -> Iterator[Callable[[int], None]]:
 # --- what is said of it ---
 
 
-def _compare(probed: Probed, nat: Nat | None) -> list[Row]:
+def _compare(probed: Probed, nat: Nat) -> list[Row]:
     from rawpunch.probe.confusion import compare
 
-    if nat is None:
-        raise BadParameter("there is no NAT to compare with", todo="leave --truth out, or name a NAT")
     return compare(probed.report, nat.behavior)
 
 

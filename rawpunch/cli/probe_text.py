@@ -26,6 +26,8 @@ _LABELS: Final = {
 }
 """Axes whose name does not say it."""
 _YES_NO: Final = {"true": "yes", "false": "no"}
+_BROKEN_OFF: Final = "the probe was broken off"
+"""What follows it is told once, above."""
 _SHOWN: Final = 3
 """Packet numbers in a row; the JSON has them all."""
 
@@ -60,7 +62,8 @@ def rows(report: Report, *, with_packets: bool) -> Iterator[Sequence[object]]:
     """A row of `COLUMNS` for each axis, with packet numbers before the remark where there is a capture to look into."""
     for axis, finding in report.findings.items():
         packets = [_packets(finding.evidence)] if with_packets else []
-        yield label(axis), _found(axis, finding), finding.n or "", _sure(finding), *packets, finding.why
+        why = _BROKEN_OFF if finding.why.startswith(_BROKEN_OFF) else finding.why
+        yield label(axis), _found(axis, finding), finding.n or "", _sure(finding), *packets, why
 
 
 def _found(axis: str, finding: Finding) -> str:

@@ -215,19 +215,20 @@ class Lab:
         self._recorder = self.start("core", "rawpunch.lab.recorder:serve", {"vantages": vantages})
         self._recorder.receive()
 
-    def flush(self, path: Path | None, comment: str = "") -> tuple[int, int]:
+    def flush(self, path: Path | None, comment: str = "", *, keep: bool = False) -> tuple[int, int]:
         """Write what was recorded since the last flush.
 
         Args:
             path: the pcapng file; None throws the packets away.
             comment: the file's comment.
+            keep: whether the next flush is to have these packets too.
 
         Returns:
             Packets written, and packets lost since recording began.
         """
         if self._recorder is None:
             raise LabBroken("nothing is recorded", todo="call record() first")
-        answer = self._recorder.ask({"flush": str(path.resolve()) if path else "", "comment": comment})
+        answer = self._recorder.ask({"flush": str(path.resolve()) if path else "", "comment": comment, "keep": keep})
         return answer["packets"], answer["dropped"]
 
     def private_leaks(self) -> int:
@@ -250,7 +251,9 @@ class Lab:
             raise LabBroken(f"the lab lost {lost}", why="a device or its namespace was removed", todo="run again with --resume")
         for name, status in found["ended"].items():
             if status:
-                raise LabBroken(f"the NAT program in {name} ended {ending_of(status)}", todo="look at its messages above")
+                node, _, command = name.partition(": ")
+                what = f"the NAT program in {node} ended {ending_of(status)}"
+                raise LabBroken(what, why=f"it was {command!r}", todo="look at its messages above")
 
     def ended_programs(self) -> dict[str, str]:
         """The user's programs that have ended, and how; one that only sets something up ends, and nothing is wrong."""
