@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 QUESTION = "Do raw ends open as reliably as kernel sockets, and does a NAT that resets close the window at the one-way delay?"
-CLAIMS = ("C3", "C10", "C18")
+CLAIMS = ()
 FACTORS = {
     "ends": Factor(("kernel-kernel", "raw-kernel", "raw-raw"), "what makes end A and end B", fixed=True),
     "nat_answer": Factor(("drop", "rst"), "what both NATs answer to an unsolicited SYN"),

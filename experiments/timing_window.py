@@ -47,8 +47,8 @@ EDGE_WIDTH_NS = 100 * US
 """An edge is known when its interval is no wider: to 50 us."""
 MOST = 60
 """Attempts at one edge."""
-ENOUGH = 12
-"""Attempts beyond the delay at each delay, through silent NATs, with A first."""
+ENOUGH = 44
+"""Attempts beyond the delay, all delays together: forty in a row are what puts an interval above nine in ten."""
 _SERIES = ("path", "ends", "one_way_ns")
 _USUAL: Cell = {"scheduler": Scheduler.SPIN.value, "ahead_ns": 0, "drift_ppb": 0}
 
@@ -97,9 +97,10 @@ def attempt(cell: Cell) -> Attempt:
 def refine(attempts: pd.DataFrame, run: Dataset) -> list[dict[str, Level]]:
     """Three points in the gap of each edge, until it is small; then some close around it, until its interval is small.
 
-    Through silent NATs there is no edge to find, only enough attempts beyond the delay.
+    Where the claims ask for what happens beyond the delay, through silent NATs and without any, there are to be enough of those.
     """
     wanted: list[dict[str, Level]] = []
+    enough = ENOUGH // attempts["one_way_ns"].nunique()
     good = keep(with_times(attempts, run.segments)).attempts.dropna(subset=["too_late_ns"])
     for name, level in _USUAL.items():
         good = good[good[name] == level]
@@ -112,9 +113,8 @@ def refine(attempts: pd.DataFrame, run: Dataset) -> list[dict[str, Level]]:
             "offset": 0.0,
             **_USUAL,
         }
-        if path == "silent":
-            wanted += [usual | {"offset": 3.0}] * (ENOUGH - int((group["too_late_ns"] > 0).sum()) if first == "a" else 0)
-            continue
+        if first == "a" and path in {"silent", "direct"}:
+            wanted += [usual | {"offset": 3.0}] * (enough - int((group["too_late_ns"] > NEAR_NS).sum()))
         way_ns = scene(usual).one_way_ns[first == "b"]
         wanted += [
             usual | {"offset": round((way_ns + beyond) * (-1 if first == "b" else 1) / way_ns, 7)}

@@ -42,6 +42,7 @@ COMMANDS: Final = {
     "demo": Row("rawpunch.cli.demo_command", "the main job in under a minute: two hosts, two NATs, real packets"),
     "run": Row("rawpunch.cli.run_command", "run an experiment, by name or from your own file"),
     "experiments": Row("rawpunch.cli.experiments_command", "the experiments that come along, and what they ask"),
+    "claims": Row("rawpunch.cli.claims_command", "what the data say of the claims that this toolkit tests"),
     "runs": Row("rawpunch.cli.runs_command", "list, show, verify or remove finished runs"),
     "lab": Row("rawpunch.cli.lab_command", "a standing lab to play in"),
     "observe": Row("rawpunch.cli.observe_command", "be the server outside the NAT that a probe asks; speaks STUN too"),

@@ -44,8 +44,7 @@ def test_the_claims_come_out_as_the_machines_were_made(simulated: Dataset) -> No
     """In virtual time nothing is blurred."""
     found = _verdicts(simulated)
     words = {claim: verdict.verdict for claim, verdict in found.items() if claim.startswith("C")}
-    assert words == {"C1": "upheld", "C2": "upheld", "C3": "undecided", "C10": "upheld", "C11": "refuted", "C20": "upheld"}
-    assert found["C3"].why
+    assert words == {"C1": "upheld", "C2": "upheld", "C3": "upheld", "C10": "upheld", "C11": "refuted", "C20": "upheld"}
     assert found["offset"].verdict == "undecided"
 
 
