@@ -335,7 +335,7 @@ class _Drawing:
         y = self.bottom + 18
         ladder, decider = self.ladder, self.ladder.decider
         if decider is not None:
-            first = decider.sightings[0]
+            first = next((sighting for sighting in decider.sightings if ladder.lanes[sighting.lane].seen), decider.sightings[0])
             words = (
                 f", packet {first.number}, first seen at {ladder.lanes[first.lane].vantage} "
                 f"after {ladder.time(first.time_ns)} {ladder.unit}."

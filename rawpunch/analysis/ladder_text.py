@@ -239,7 +239,7 @@ class _Canvas:
         ladder = self.ladder
         decider = ladder.decider
         if decider is not None:
-            first = decider.sightings[0]
+            first = next((sighting for sighting in decider.sightings if ladder.lanes[sighting.lane].seen), decider.sightings[0])
             where, when = ladder.lanes[first.lane].vantage, ladder.time(first.time_ns)
             yield f"* decided it: packet {first.number}, first seen at {where}, {when} {ladder.unit}"
         words = [f"{ladder.unit} from the first SYN, to scale"]

@@ -45,7 +45,10 @@ def command(
     patience: Annotated[str, typer.Option(help="How much later than captured a packet may come before a side gives up.")] = "1s",
     scene: Annotated[Path | None, typer.Option(help="A scene file (TOML) instead of the two options below.")] = None,
     one_way: Annotated[str, typer.Option(help="One-way delay between the hosts: 20ms, 300us.")] = "20ms",
-    answer: Annotated[str, typer.Option(help="What the NATs answer to an unsolicited SYN: drop, rst, icmp, stack.")] = "drop",
+    answer: Annotated[
+        str,
+        typer.Option(help="What the NATs answer to an unsolicited SYN: drop, rst, icmp, stack; else what the capture shows."),
+    ] = "",
     nat_a: NatOption = "",
     nat_b: NatOption = "",
     target: Annotated[
@@ -85,10 +88,16 @@ def command(
     if target:
         compared, causes = _against(replay, target, drawn, policy)
     else:
+        from rawpunch.replay.middle import middle_of
         from rawpunch.study.replaying import play_and_keep
 
+        middle = middle_of(script)
+        if scene is None and not answer:  # sides that had no NAT get none, unless one is asked for
+            nat_a, nat_b = nat_a or ("" if "a" in middle.nats else "none"), nat_b or ("" if "b" in middle.nats else "none")
         nats, makers = makes(nat_a, nat_b)
-        declared = _scene(scene, one_way, answer).model_copy(update={f"nat_{end}": nat for end, nat in nats.items()})
+        declared = _scene(scene, one_way, answer or middle.answer).model_copy(
+            update={f"nat_{end}": nat for end, nat in nats.items()}
+        )
         output.say(f"{script.name}: {script.told.pattern}, {len(script.a.lines)} and {len(script.b.lines)} packets, seed {drawn}")
         made, run = play_and_keep(replay, declared, seed=drawn, repeats=repeat, root=keep, on=on, nats=makers)
         compared = [replayed.comparison for replayed in made]

@@ -53,6 +53,12 @@ class Replay:
     def __post_init__(self) -> None:
         if self.sides not in SIDES:
             raise BadParameter(f"{self.sides!r} names no side of a flow", todo="one of a, b, both")
+        if self.script.a.local == self.script.a.remote:
+            raise BadParameter(
+                "a self-connect cannot be replayed",
+                why="it has one end, and a replay has two",
+                todo="choose another flow: --flow N",
+            )
         if not 0 < self.speed < float("inf"):
             raise BadParameter(f"a speed of {self.speed} makes no sense", todo="--speed 1 is the script's own")
         if self.offset_ns is not None and self.script.offset_ns is None:

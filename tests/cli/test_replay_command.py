@@ -20,6 +20,7 @@ from tests.replay.stage import A, B, opened
 from tests.replay.test_replay_flows import written
 
 TRIES = 4
+FOLDER = Path(__file__).parents[2] / "data" / "captures"
 RAWPUNCH = [sys.executable, "-m", "rawpunch.cli.app"]
 
 
@@ -146,3 +147,18 @@ def test_a_script_replayed_differently_is_told(tmp_path: Path) -> None:
     assert "first difference: A sent SYN-ACK (packet 6): missing" in done.stdout
     assert re.search(r"A +got +RST-ACK +- +#\d+ +extra", done.stdout)
     assert "given up: SYN" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "name", ["three_way-kernel-kernel", "refused-raw-raw", "icmp_ended-raw-raw", "reset_midway-kernel-kernel", "split-kernel-raw"]
+)
+def test_what_is_not_said_is_as_captured(name: str) -> None:
+    """Without options there are NATs where the capture shows them, and they answer as theirs did: pattern and outcome are the same."""
+    assert app.main(["replay", str(FOLDER / f"{name}.pcapng"), "--on", "sim", "--check", "--seed", "5"]) == 0
+
+
+def test_a_self_connect_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """It has one end."""
+    code, told = refused(capsys, str(FOLDER / "self_connect-raw.pcapng"), "--on", "sim")
+    assert code == 2
+    assert "a self-connect cannot be replayed" in told
