@@ -153,7 +153,7 @@ def test_a_script_replayed_differently_is_told(tmp_path: Path) -> None:
     "name", ["three_way-kernel-kernel", "refused-raw-raw", "icmp_ended-raw-raw", "reset_midway-kernel-kernel", "split-kernel-raw"]
 )
 def test_what_is_not_said_is_as_captured(name: str) -> None:
-    """Without options there are NATs where the capture shows them, and they answer as theirs did: pattern and outcome are the same."""
+    """Without options NATs are where the capture shows them and answer as theirs did: pattern and outcome are the same."""
     assert app.main(["replay", str(FOLDER / f"{name}.pcapng"), "--on", "sim", "--check", "--seed", "5"]) == 0
 
 
