@@ -27,6 +27,7 @@ class Recorder:
     def __init__(self, vantages: dict[str, int]) -> None:
         self.vantages = list(vantages)
         self.rings: list[Ring] = []
+        self._kept: list[Recorded] = []
         for name, namespace in vantages.items():
             enter(namespace)
             self.rings.append(Ring(name.partition(":")[2]))
@@ -48,9 +49,16 @@ class Recorder:
         found.sort(key=lambda packet: packet.time_ns)
         return found
 
-    def flush(self, path: str, comment: str) -> tuple[int, int]:
-        """Write everything since the last flush in order of time; returns packets written and lost since the lab began."""
-        packets = self._packets()
+    def flush(self, path: str, comment: str, *, keep: bool = False) -> tuple[int, int]:
+        """Write everything since the last flush in order of time; returns packets written and lost since the lab began.
+
+        Args:
+            path: the file; "" for none.
+            comment: its comment.
+            keep: whether the next flush is to have these packets too.
+        """
+        packets = self._kept + self._packets()
+        self._kept = packets if keep else []
         for ring in self.rings:
             ring.count()
         statistics = {index: Statistics(ring.received, ring.dropped) for index, ring in enumerate(self.rings)}
@@ -60,7 +68,7 @@ class Recorder:
 
 
 def serve(channel: Channel, vantages: dict[str, int]) -> None:
-    """Record until the channel closes. Requests: ``{"flush": PATH, "comment": TEXT}``; an empty path throws the packets away."""
+    """Record until the channel closes. Requests: ``{"flush": PATH, "comment": TEXT, "keep": WHETHER}``; an empty path writes nothing."""
     os.nice(5)  # what is measured goes first
     recorder = Recorder(vantages)
     gc.disable()  # it would stall on the long list of packets, and nothing here is cyclic
@@ -74,7 +82,7 @@ def serve(channel: Channel, vantages: dict[str, int]) -> None:
         except RawpunchError:
             return
         try:
-            packets, dropped = recorder.flush(message["flush"], message.get("comment", ""))
+            packets, dropped = recorder.flush(message["flush"], message.get("comment", ""), keep=message.get("keep", False))
             channel.send({"packets": packets, "dropped": dropped})
         except RawpunchError as error:
             channel.send({"error": error.what, "why": error.why, "todo": error.todo})
