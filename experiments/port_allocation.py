@@ -41,6 +41,7 @@ FACTORS = {
     "foreign": Factor((0, 2), "connections of another inside host after each of ours, on average"),
 }
 REPEATS = 3
+LEAN = True
 
 _ANEW = {Mapping.ADDRESS_AND_PORT_DEPENDENT, Mapping.PER_CONNECTION}
 """Mappings with a port of its own for each connection of a sample."""

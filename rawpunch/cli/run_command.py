@@ -126,6 +126,8 @@ def print_tables(dataset: Dataset) -> None:
     if (dataset.attempts["outcome"] == "sampled").any():
         _print_ports(dataset, factors)
         return
+    if dataset.attempts["driver"].nunique() > 1:
+        factors.append("driver")
     found = success_by(dataset.attempts, factors)
     rows = [
         (

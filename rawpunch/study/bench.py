@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 import select
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
+from rawpunch.capture.columns import read_capture
 from rawpunch.channel import Channel, Message
 from rawpunch.clock import now_ns
 from rawpunch.errors import LabBroken
@@ -24,11 +26,12 @@ from rawpunch.live.end import Order
 from rawpunch.rng import stream
 from rawpunch.scene import OBSERVERS, SIDES, Scene
 from rawpunch.scene import Side as SideName
+from rawpunch.study.aiming import RELAY, Aim, Asked, Question, questions, targets
+from rawpunch.study.orders import orders_of
 from rawpunch.study.planned import Planned
-from rawpunch.study.sampling import Sampled, sample_of, silence_ruleset
+from rawpunch.study.sampling import Sampled, connection_of, first_seen, request, sample_of, silence_ruleset
 from rawpunch.study.schedule import Schedule
 from rawpunch.units import MS, SECOND
-from rawpunch.wire.endpoint import Endpoint
 
 __all__ = ["Bench", "Done", "LabBench", "Planned", "Recording", "Side"]
 
@@ -70,6 +73,8 @@ class Done:
     """Nor after this."""
     nats: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """NAT -> its sessions' state changes, where the driver sees them."""
+    asked: Sequence[Asked] = ()
+    """What observers were asked before, with their answers."""
 
     @property
     def concluded(self) -> bool:
@@ -135,7 +140,8 @@ class LabBench:
         self._nats = nats
         self._lab: Lab | None = None
         self._hosts: dict[str, Channel] = {}
-        self._sampler: Channel | None = None
+        self._samplers: dict[SideName, Channel] = {}
+        self._third: Channel | None = None
         self._ports = 0
         self._dice = stream(seed, "schedule")
 
@@ -150,7 +156,8 @@ class LabBench:
         if self._lab is not None:
             self._lab.close()
             self._lab = None
-            self._sampler = None
+            self._samplers.clear()
+            self._third = None
             self._hosts.clear()
 
     @property
@@ -187,18 +194,57 @@ class LabBench:
             LabBroken: something in the lab died; nothing of this part is kept.
         """
         _, lost_before = self.lab.flush(None)
-        part = {done.planned.name: done for done in self._orders(attempts)}
-        for done in part.values():
-            for side, end in (("a", done.a), ("b", done.b)):
-                self._hosts[side].send({"order": end.order.to_message()})
-        self._attend(part)
+        made: list[Done] = []
+        for batch in _batches(attempts):
+            part = {done.planned.name: done for done in self._orders(batch)}
+            for done in part.values():
+                for side, end in (("a", done.a), ("b", done.b)):
+                    self._hosts[side].send({"order": end.order.to_message()})
+            self._attend(part)
+            made += part.values()
         time.sleep((2 * sum(self.lab.scene.one_way_ns) + 20 * MS) / SECOND)
         self.lab.check()
         leaks = self.lab.private_leaks()
         if leaks and self.lab.leaks_are_faults:
             raise LabBroken(f"{leaks} packets reached the core with a private source address", why="a NAT let them through")
         _, dropped = self.lab.flush(capture, f"rawpunch, seed {self._seed}, {attempts[0].name} to {attempts[-1].name}")
-        return Recording(list(part.values()), capture, dropped - lost_before)
+        return Recording(made, capture, dropped - lost_before)
+
+    def _sampler(self, side: SideName) -> Channel:
+        """Who sends SYNs that nobody answers, on a side's host."""
+        if not self._samplers:
+            for observer in OBSERVERS:
+                self.lab.run(observer, ["nft", "-f", "-"], silence_ruleset())
+        if side not in self._samplers:
+            self._samplers[side] = self.lab.start(f"host{side.upper()}", "rawpunch.live.sampling:serve", {})
+            self._samplers[side].receive()
+        return self._samplers[side]
+
+    def _ask(self, asking: Mapping[str, Sequence[Question]]) -> dict[str, list[Asked]]:
+        """What observers would answer to these questions: attempt -> its questions that were seen outside.
+
+        A SYN goes to a silent port of an observer; what it looks like behind the NAT is in the capture. One that was lost is left
+        out.
+        """
+        numbered = dict(enumerate(((name, question) for name, asked in asking.items() for question in asked), 1))
+        if not numbered:
+            return {}
+        for side in SIDES:
+            mine = [connection_of(number, question) for number, (_, question) in numbered.items() if question.side == side]
+            if mine:
+                self._sampler(side).ask(request(mine))
+        time.sleep((sum(self.lab.scene.one_way_ns) + 20 * MS) / SECOND)
+        with tempfile.TemporaryDirectory(prefix="rawpunch-") as folder:
+            path = Path(folder) / "asking.pcapng"
+            self.lab.flush(path, keep=True)
+            frame = read_capture(path)
+        seen = {side: first_seen(frame, f"nat{side.upper()}:out", "out") for side in SIDES}
+        answers: dict[str, list[Asked]] = {}
+        for number, (name, question) in numbered.items():
+            if number in seen[question.side]:
+                at_ns, endpoint = seen[question.side][number]
+                answers.setdefault(name, []).append(Asked(question, endpoint, at_ns))
+        return answers
 
     def sample(self, attempts: list[Planned], capture: Path) -> Sampled:
         """Take these samples, one after the other, and write what was captured.
@@ -206,17 +252,13 @@ class LabBench:
         Raises:
             LabBroken: something in the lab died; nothing of this part is kept.
         """
-        if self._sampler is None:
-            for observer in OBSERVERS:
-                self.lab.run(observer, ["nft", "-f", "-"], silence_ruleset())
-            self._sampler = self.lab.start("hostA", "rawpunch.live.sampling:serve", {})
-            self._sampler.receive()
+        sampler = self._sampler("a")
         _, lost_before = self.lab.flush(None)
         samples = []
         for planned in attempts:
             sample = sample_of(planned, self.lab.scene, self._seed, self._ports)
             self._ports += len(sample.connections)
-            told = self._sampler.ask(sample.request())
+            told = sampler.ask(request(sample.connections, sample.interval_ns))
             samples.append(replace(sample, began_ns=told["first_ns"]))
         time.sleep((sum(self.lab.scene.one_way_ns) + 20 * MS) / SECOND)
         self.lab.check()
@@ -226,34 +268,33 @@ class LabBench:
     def _orders(self, attempts: list[Planned]) -> list[Done]:
         scene = self.lab.scene
         schedule = Schedule(scene.one_way_ns, max(sum(scene.one_way_ns) // 2, 12 * MS), self._dice)
+        ports = {planned.name: _FIRST_PORT + (self._ports + number) % _PORTS for number, planned in enumerate(attempts)}
+        self._ports += len(ports)
+        answers = self._ask(
+            {
+                one.name: [asked for side in SIDES for asked in questions(one.attempt.aim, scene, side, ports[one.name])]
+                for one in attempts
+            }
+        )
+        if any(planned.attempt.aim is Aim.RELAY for planned in attempts):
+            self._relay()
         start = now_ns() + _ARMING_NS + _ARMING_EACH_NS * len(attempts)
-        orders = []
+        made = []
         for planned in attempts:
-            attempt = planned.attempt
-            slot = schedule.take(attempt.offset_ns)
-            port = _FIRST_PORT + self._ports % _PORTS
-            self._ports += 1
-            iss = stream(self._seed, "iss", planned.name)
-            kinds, instants = (attempt.end_a, attempt.end_b), (slot.a_ns, slot.b_ns)
-            scripts = (attempt.script_a, attempt.script_b)
-            sides = [
-                Order(
-                    attempt=planned.name,
-                    kind=kind,
-                    local=Endpoint(scene.host_address(mine), port),
-                    remote=Endpoint(scene.public_address(theirs), port),
-                    at_ns=start + at,
-                    give_up_ns=start + at + attempt.give_up_ns,
-                    # far from zero: there, conntrack takes a RST with sequence number 0 for one in the window
-                    iss=iss.randrange(1 << 28, 1 << 32),
-                    profile=attempt.profile,
-                    script=script,
-                    scheduler=attempt.scheduler,
-                )
-                for kind, at, script, mine, theirs in zip(kinds, instants, scripts, SIDES, reversed(SIDES), strict=True)
-            ]
-            orders.append(Done(planned, Side(sides[0]), Side(sides[1])))
-        return orders
+            slot = schedule.take(planned.attempt.offset_ns)
+            port, asked = ports[planned.name], answers.get(planned.name, [])
+            aims = targets(planned.attempt.aim, scene, port, asked)
+            at_ns = (start + slot.a_ns, start + slot.b_ns)
+            a, b = orders_of(planned, scene, port=port, at_ns=at_ns, seed=self._seed, aims=aims)
+            made.append(Done(planned, Side(a), Side(b), asked=asked))
+        return made
+
+    def _relay(self) -> None:
+        """Have a third party listen, if none does yet."""
+        if self._third is None:
+            arguments = {"addresses": [RELAY.address], "ports": [RELAY.port], "raw": False}
+            self._third = self.lab.start("obs1", "rawpunch.live.observer:serve", arguments)
+            self._third.receive()
 
     def _attend(self, part: dict[str, Done]) -> None:
         """Listen to both hosts until every attempt is finished, and tell them when to finish one."""
@@ -291,3 +332,13 @@ class LabBench:
             done.told_to_finish = True
             return True
         return False
+
+
+def _batches(attempts: Sequence[Planned]) -> Iterator[list[Planned]]:
+    """What can be made together: all but those that must be alone."""
+    together = [planned for planned in attempts if not planned.attempt.aim.alone]
+    if together:
+        yield together
+    for planned in attempts:
+        if planned.attempt.aim.alone:
+            yield [planned]

@@ -95,8 +95,6 @@ class Attempt:
     """How long after a RST or an ICMP error a raw end opens again, from the same port; 0 for never."""
     told_ns: int = 0
     """How long after its start each raw end is told of the other's SYN by a third party; 0 for never."""
-    learned: bool = False
-    """Whether each end aims at what an observer saw of the other, asked from the very port; else it is the inside port."""
 
 
 MOST_SYNS: Final = 8_000
@@ -214,6 +212,8 @@ class Experiment:
         self.claims: tuple[str, ...] = module.CLAIMS
         self.factors: dict[str, Factor] = dict(module.FACTORS)
         self.repeats: int = module.REPEATS
+        self.lean: bool = getattr(module, "LEAN", False)
+        self.beside: tuple[str, ...] = getattr(module, "BESIDE", ())
         self.scene: Callable[[Cell], Scene] = module.scene
         self.attempt: Callable[[Cell], Attempt | Sampling] = module.attempt
         self._refine: Callable[..., list[dict[str, Level]]] | None = getattr(module, "refine", None)

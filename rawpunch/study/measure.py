@@ -82,7 +82,8 @@ def rows_of(recording: Recording, *, driver: str, capture_name: str, one_way_ns:
         segments = list(_segments(frame, name, capture_name)) if frame is not None else []
         rows.segments.extend(segments)
         seen = views(assigned, plans[name], VANTAGES)
-        rows.attempts.append(_attempt(done, driver, capture_name, one_way_ns, segments, seen, assigned.external[name]))
+        declared = done.planned.scene.one_way_ns if done.planned.scene is not None else one_way_ns
+        rows.attempts.append(_attempt(done, driver, capture_name, declared, segments, seen, assigned.external[name]))
     return rows
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rawpunch.scene import Scene
 from rawpunch.study.experiment import Attempt, Cell, Sampling
 
 
@@ -18,3 +19,5 @@ class Planned:
     attempt: Attempt
     sampling: Sampling | None = None
     """What is sampled, where no connection is to be tried."""
+    scene: Scene | None = None
+    """Its world; None for the one that the bench is in."""

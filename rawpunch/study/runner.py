@@ -7,8 +7,8 @@ import os
 import platform
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Protocol
@@ -22,7 +22,7 @@ from rawpunch.rng import stream
 from rawpunch.scene import Nat, Scene, Side
 from rawpunch.study.bench import Bench, LabBench
 from rawpunch.study.experiment import Attempt, Cell, Experiment, Sampling, cell_name
-from rawpunch.study.measure import LAUNCH_TOLERANCE_NS, TRANSIT_TOLERANCE_NS, rows_of
+from rawpunch.study.measure import LAUNCH_TOLERANCE_NS, TRANSIT_TOLERANCE_NS, Rows, rows_of
 from rawpunch.study.planned import Planned
 from rawpunch.study.sample_rows import rows_of_samples
 from rawpunch.study.sim_bench import SimBench
@@ -59,13 +59,22 @@ class Job:
     @property
     def size(self) -> int:
         """How many attempts it has in all."""
-        return sum(1 for _ in self.experiment.cells()) * self.repeats
+        return sum(1 for _ in self.experiment.cells()) * self.repeats * len(self.drivers)
 
-    def groups(self) -> Iterator[tuple[Scene, list[Planned]]]:
-        """All attempts, by scene; within a scene in an order drawn from the seed, so that no cell gets the best minutes."""
+    @property
+    def drivers(self) -> tuple[str, ...]:
+        """Who makes the attempts, one after the other: the one that was asked for, and those that the experiment wants beside."""
+        return (self.driver, *(name for name in self.experiment.beside if name != self.driver))
+
+    def groups(self, driver: str = "") -> Iterator[tuple[Scene, list[Planned]]]:
+        """All attempts, by scene; within a scene in an order drawn from the seed, so that no cell gets the best minutes.
+
+        Those that are made beside have their driver's name in front of their own.
+        """
+        before = "" if driver in {"", self.driver} else f"{driver}-"
         yield from self._by_scene(
             [
-                (f"c{number:03d}-r{repeat:04d}", cell, repeat)
+                (f"{before}c{number:03d}-r{repeat:04d}", cell, repeat)
                 for number, cell in enumerate(self.experiment.cells())
                 for repeat in range(self.repeats)
             ],
@@ -98,9 +107,9 @@ class Job:
             own, wanted = self.experiment.scene(cell), self.experiment.attempt(cell)
             scene = own.model_copy(update={f"nat_{side}": nat for side, nat in self.nats.items()})
             if isinstance(wanted, Sampling):
-                planned = Planned(name, cell_name(cell), cell, repeat, Attempt(), wanted)
+                planned = Planned(name, cell_name(cell), cell, repeat, Attempt(), wanted, scene=scene)
             else:
-                planned = Planned(name, cell_name(cell), cell, repeat, wanted)
+                planned = Planned(name, cell_name(cell), cell, repeat, wanted, scene=scene)
             by_scene.setdefault((scene, isinstance(wanted, Sampling)), []).append(planned)
         for number, ((scene, _), attempts) in enumerate(by_scene.items()):
             stream(self.seed, order, number).shuffle(attempts)
@@ -173,10 +182,15 @@ def run(job: Job, writer: RunWriter, *, progress: Progress | None = None, bench:
         if bench is None:
             bench = stack.enter_context(bench_of(job.driver, job.seed, job.made))
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rawpunch-")))
-        carrying = _Carrying(writer, bench, scratch / "part.pcapng", progress or (lambda _finished, _more=0: None))
+        told = progress or (lambda _finished, _more=0: None)
+        carrying = _Carrying(writer, bench, scratch / "part.pcapng", told, lean=job.experiment.lean)
         finished = writer.finished_attempts()
         carrying.tell(len(finished))
-        carrying.out((scene, [one for one in attempts if one.name not in finished]) for scene, attempts in job.groups())
+        for driver in reversed(job.drivers):  # what is beside goes first: its bench is cheap, and not kept
+            with bench_of(driver, job.seed, {}) if driver != job.driver else nullcontext(bench) as carrying.bench:
+                carrying.out(
+                    (scene, [one for one in attempts if one.name not in finished]) for scene, attempts in job.groups(driver)
+                )
         for _ in range(ROUNDS if job.experiment.refines else 0):
             groups = job.more(load(writer.path))
             if not groups:
@@ -190,28 +204,51 @@ def run(job: Job, writer: RunWriter, *, progress: Progress | None = None, bench:
 class _Carrying:
     """The carrying out of attempts, part by part."""
 
-    def __init__(self, writer: RunWriter, bench: Bench, capture: Path, tell: Progress) -> None:
+    def __init__(self, writer: RunWriter, bench: Bench, capture: Path, tell: Progress, *, lean: bool) -> None:
         self.writer = writer
         self.bench = bench
+        self.lean = lean
+        self.scenes = dict(writer.manifest.scenes)
         self.capture = capture
         self.tell = tell
 
     def out(self, groups: Iterable[tuple[Scene, list[Planned]]]) -> None:
-        """Make and write all attempts, scene by scene."""
+        """Make and write all attempts, scene by scene; in the simulator, where a scene costs nothing, a part may have several."""
+        if self.bench.name == SimBench.name:
+            batch: list[Planned] = []
+            for scene, attempts in groups:
+                if attempts:
+                    self.bench.use(scene)
+                    self._note_scene()
+                for planned in attempts:
+                    if batch and (len(batch) == PART_ATTEMPTS or (batch[0].sampling is None) != (planned.sampling is None)):
+                        self._make(batch)
+                        batch = []
+                    batch.append(planned)
+            if batch:
+                self._make(batch)
+            return
         for scene, attempts in groups:
             if not attempts:
                 continue
             self.bench.use(scene)
-            described, scenes = self.bench.describe(), self.writer.manifest.scenes
-            if described not in scenes.values():
-                self.writer.update(scenes={**scenes, f"scene-{len(scenes):02d}": described})
+            self._note_scene()
             for start in range(0, len(attempts), PART_ATTEMPTS):
-                batch = attempts[start : start + PART_ATTEMPTS]
-                _part(self.bench, self.writer, batch, self.capture, scene)
-                self.tell(len(batch))
+                self._make(attempts[start : start + PART_ATTEMPTS])
+
+    def _note_scene(self) -> None:
+        described = self.bench.describe()
+        if described not in self.scenes.values():
+            self.scenes[f"scene-{len(self.scenes):02d}"] = described
+
+    def _make(self, batch: list[Planned]) -> None:
+        if len(self.scenes) > len(self.writer.manifest.scenes):
+            self.writer.update(scenes=dict(self.scenes))
+        _part(self.bench, self.writer, batch, self.capture, lean=self.lean and self.bench.name == SimBench.name)
+        self.tell(len(batch))
 
 
-def _part(bench: Bench, writer: RunWriter, batch: list[Planned], capture: Path, scene: Scene) -> None:
+def _part(bench: Bench, writer: RunWriter, batch: list[Planned], capture: Path, *, lean: bool) -> None:
     """Make and write one part."""
     part = writer.next_part()
     name = writer.capture_name(part)
@@ -220,13 +257,14 @@ def _part(bench: Bench, writer: RunWriter, batch: list[Planned], capture: Path, 
         rows, dropped = rows_of_samples(sampled, driver=bench.name, capture_name=name), sampled.dropped
     else:
         recording = bench.make(batch, capture)
-        rows = rows_of(recording, driver=bench.name, capture_name=name, one_way_ns=scene.one_way_ns)
-        dropped = recording.dropped
+        rows, dropped = rows_of(recording, driver=bench.name, capture_name=name, one_way_ns=(0, 0)), recording.dropped
+    if lean:
+        rows = Rows([replace(row, capture=None, decided_by=None) for row in rows.attempts], [], [], rows.mappings)
     writer.write_part(
         part,
         rows.tables(),
         levels={planned.cell_name: dict(planned.cell) for planned in batch},
-        captures={name: capture},
+        captures={} if lean else {name: capture},
         capture_drops={"all": dropped},
     )
 

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from rawpunch.capture.columns import read_capture
-from rawpunch.live.sampling import options_of
 from rawpunch.record.rows import AttemptRow, MappingRow
 from rawpunch.record.words import EndKind, Outcome, Pattern
 from rawpunch.study.measure import Rows
-from rawpunch.study.sampling import PlannedSample, Sampled
+from rawpunch.study.sampling import PlannedSample, Sampled, first_seen
 from rawpunch.wire.endpoint import Endpoint
-from rawpunch.wire.options import encode_options
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_NUMBER: Final = slice(8, 12)
-"""Where the options of a sample's SYN have its number."""
-_LIKE_OURS: Final = encode_options(options_of(0))
 
 
 def rows_of_samples(sampled: Sampled, *, driver: str, capture_name: str) -> Rows:
@@ -29,7 +23,7 @@ def rows_of_samples(sampled: Sampled, *, driver: str, capture_name: str) -> Rows
         Unreadable: the capture cannot be read.
     """
     frame = read_capture(sampled.capture)
-    sent, left = _first(frame, "natA:in", "in"), _first(frame, "natA:out", "out")
+    sent, left = first_seen(frame, "natA:in", "in"), first_seen(frame, "natA:out", "out")
     came = frame[(frame["interface"] == "hostA:eth0") & (frame["direction"] == "in")]
     rows = Rows([], [], [], [])
     for sample in sampled.samples:
@@ -37,18 +31,6 @@ def rows_of_samples(sampled: Sampled, *, driver: str, capture_name: str) -> Rows
         rows.mappings.extend(mappings)
         rows.attempts.append(_attempt(sample, sent, mappings, came, driver, capture_name))
     return rows
-
-
-def _first(frame: pd.DataFrame, vantage: str, direction: str) -> dict[int, tuple[int, Endpoint]]:
-    """Number of a sample's SYN -> when it was first seen at a device, and where it came from."""
-    there = frame[(frame["interface"] == vantage) & (frame["direction"] == direction) & (frame["kind"] == "SYN")]
-    found: dict[int, tuple[int, Endpoint]] = {}
-    for row in there.sort_values("time_ns", kind="stable").to_dict("records"):
-        options = bytes(row["options"] or b"")
-        if len(options) == len(_LIKE_OURS) and options[: _NUMBER.start] == _LIKE_OURS[: _NUMBER.start]:
-            number = int.from_bytes(options[_NUMBER], "big")
-            found.setdefault(number, (int(row["time_ns"]), Endpoint(row["source_address"], int(row["source_port"]))))
-    return found
 
 
 def _mappings(sample: PlannedSample, left: dict[int, tuple[int, Endpoint]]) -> Iterator[MappingRow]:

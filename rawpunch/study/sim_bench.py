@@ -7,7 +7,7 @@ and order alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -16,13 +16,18 @@ from typing import Any, Final, Self
 from rawpunch.capture.pcapng import RAW_IP, Interface, Recorded, write_pcapng
 from rawpunch.errors import BadParameter
 from rawpunch.live.end import Order
+from rawpunch.live.listening_end import poke_of
 from rawpunch.machine import Abort, Changed, Listen
+from rawpunch.nat import personas
 from rawpunch.replay.part import Part
 from rawpunch.rng import stream
-from rawpunch.scene import SIDES, VANTAGES, Scene
-from rawpunch.sim.host import End
+from rawpunch.scene import OBSERVERS, SIDES, VANTAGES, Scene
+from rawpunch.sim.attempt import learn
+from rawpunch.sim.host import End, SimEnd
 from rawpunch.sim.world import Sighting, World
+from rawpunch.study.aiming import RELAY, Asked, Question, questions, targets
 from rawpunch.study.bench import Done, Planned, Recording, Side
+from rawpunch.study.orders import orders_of
 from rawpunch.study.sampling import PlannedSample, Sampled, sample_of
 from rawpunch.study.sim_sampling import sampled
 from rawpunch.tcp.branches import Prober, parse_branch
@@ -38,7 +43,6 @@ _FIRST_PORT: Final = 20_000
 _PORTS: Final = 40_000
 _ARMING_NS: Final = 100 * MS
 _SETTLE_NS: Final = 10 * MS
-_STACKS: Final = {"kernel": "linux", "listening": "linux"}
 
 
 class SimBench:
@@ -67,8 +71,12 @@ class SimBench:
         self._scene = scene
 
     def describe(self) -> dict[str, Any]:
-        """The scene, with all that its NATs do."""
-        return {"scene": self._scene.model_dump(mode="json"), "made_by": "the machines of this toolkit, in virtual time"}
+        """The scene. A persona that comes with the toolkit is named, any other NAT is there with all that it does."""
+        scene = self._scene.model_dump(mode="json")
+        for key, nat in ((f"nat_{side}", self._scene.nat(side)) for side in SIDES):
+            if nat is not None and nat.persona in personas.names() and nat.behavior == personas.load(nat.persona).behavior:
+                scene[key] = {"persona": nat.persona}
+        return {"scene": scene, "made_by": "the machines of this toolkit, in virtual time"}
 
     def make(self, attempts: list[Planned], capture: Path) -> Recording:
         """Make these attempts and write what was seen.
@@ -92,10 +100,11 @@ class SimBench:
         samples: list[PlannedSample] = []
         sightings: list[Sighting] = []
         for planned in attempts:
-            sample = replace(sample_of(planned, self._scene, self._seed, self._made), began_ns=self._now + _ARMING_NS)
+            scene = planned.scene or self._scene
+            sample = replace(sample_of(planned, scene, self._seed, self._made), began_ns=self._now + _ARMING_NS)
             self._made += len(sample.connections)
             seed = stream(self._seed, "world", planned.name).getrandbits(32)
-            seen, over_ns = sampled(sample, self._scene, seed=seed, start_ns=self._now)
+            seen, over_ns = sampled(sample, scene, seed=seed, start_ns=self._now)
             self._now = over_ns + _ARMING_NS
             samples.append(sample)
             sightings += seen
@@ -106,11 +115,24 @@ class SimBench:
     def _attempt(self, planned: Planned) -> tuple[Done, list[Sighting]]:
         began_ns = self._now
         seed = stream(self._seed, "world", planned.name).getrandbits(32)
-        world = World(self._scene, seed=seed, start_ns=began_ns)
-        a, b = self._orders(planned, began_ns + _ARMING_NS)
+        scene = planned.scene or self._scene
+        world = World(scene, seed=seed, start_ns=began_ns)
+        port = _FIRST_PORT + self._made % _PORTS
+        self._made += 1
+        asked = _ask(world, [one for side in SIDES for one in questions(planned.attempt.aim, scene, side, port)])
+        learned_ns = world.now
+        offset_ns, start_ns = planned.attempt.offset_ns, learned_ns + _ARMING_NS
+        a, b = orders_of(
+            planned,
+            scene,
+            port=port,
+            at_ns=(start_ns + max(0, -offset_ns), start_ns + max(0, offset_ns)),
+            seed=self._seed,
+            aims=targets(planned.attempt.aim, scene, port, asked),
+        )
         ends = [_end(world, host, order) for host, order in (("hostA", a), ("hostB", b))]
         world.run(until=lambda: all(end.ending is not None for end in ends))
-        there_ns, back_ns = self._scene.one_way_ns
+        there_ns, back_ns = scene.one_way_ns
         finish_ns = world.now + 3 * max(there_ns, back_ns) // 2 + _SETTLE_NS
         world.run(until_ns=finish_ns)
         for host, end in zip(("hostA", "hostB"), ends, strict=True):
@@ -123,36 +145,28 @@ class SimBench:
             _side(b, ends[1]),
             told_to_finish=True,
             finish_ns=finish_ns,
-            began_ns=began_ns,
+            began_ns=learned_ns,
             over_ns=world.now,
+            asked=asked,
         )
         for happening in world.happenings:
-            if isinstance(happening.what, Changed):
+            if isinstance(happening.what, Changed) and happening.time_ns > learned_ns:
                 one.nats.setdefault(happening.node, []).append(_transition(happening.time_ns, happening.what))
         return one, world.sightings
 
-    def _orders(self, planned: Planned, start_ns: int) -> list[Order]:
-        attempt, scene = planned.attempt, self._scene
-        port = _FIRST_PORT + self._made % _PORTS
-        self._made += 1
-        iss = stream(self._seed, "iss", planned.name)
-        late = (max(0, -attempt.offset_ns), max(0, attempt.offset_ns))
-        return [
-            Order(
-                attempt=planned.name,
-                kind=kind,
-                local=Endpoint(scene.host_address(mine), port),
-                remote=Endpoint(scene.public_address(theirs), port),
-                at_ns=start_ns + begins,
-                give_up_ns=start_ns + begins + attempt.give_up_ns,
-                iss=iss.randrange(1 << 28, 1 << 32),
-                profile=_STACKS.get(kind, attempt.profile),
-                script=script,
-            )
-            for kind, script, begins, mine, theirs in zip(
-                (attempt.end_a, attempt.end_b), (attempt.script_a, attempt.script_b), late, SIDES, reversed(SIDES), strict=True
-            )
+
+def _ask(world: World, asking: Sequence[Question]) -> list[Asked]:
+    """What observers answer to these questions, those of both sides to one observer at the same time."""
+    answers = []
+    for place, observer in enumerate(OBSERVERS.values()):
+        local = {question.side: question.local for question in asking if question.place == place}
+        seen = learn(world, local, Endpoint(observer[0], RELAY.port)) if local else {}
+        answers += [
+            Asked(question, seen[question.side], world.now)
+            for question in asking
+            if question.place == place and question.side in seen
         ]
+    return answers
 
 
 def _end(world: World, host: str, order: Order) -> End:
@@ -172,13 +186,16 @@ def _end(world: World, host: str, order: Order) -> End:
         return prober
     if order.kind not in {"kernel", "raw", "listening"}:
         raise BadParameter(f"the simulator has no {order.kind} ends", todo="kernel, raw, listening, replay or prober")
-    listens = order.kind == "listening"
-    remote = None if listens else order.remote
-    end = world.end(host, order.local, remote, iss=order.iss, stack=order.profile, give_up_ns=order.give_up_ns)
-    if listens:
-        world.do(host, end, Listen())
-    else:
-        world.open(host, end, order.at_ns)
+    if order.kind == "listening":
+        listening = world.end(host, order.local, None, iss=order.iss, stack=order.profile, give_up_ns=order.give_up_ns)
+        world.do(host, listening, Listen())
+        poke = poke_of(order)
+        if poke is not None:
+            world.at(order.at_ns, world.host(host).emit, poke)
+        return listening
+    end = SimEnd(order.machine(), give_up_ns=order.give_up_ns)
+    world.host(host).add(end)
+    world.open(host, end, order.at_ns)
     return end
 
 

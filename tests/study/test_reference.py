@@ -28,9 +28,9 @@ def test_the_folder_holds_the_references_and_nothing_else() -> None:
 
 
 def test_every_pattern_and_outcome_is_there() -> None:
-    """From kernel ends and from raw ends; only what was not measured leaves no packets."""
+    """From kernel ends and from raw ends; what was not measured leaves no packets, and a sample is no attempt at a connection."""
     assert {reference.pattern for reference in REFERENCES} == set(Pattern)
-    assert {reference.outcome for reference in REFERENCES} == set(Outcome) - {Outcome.NOT_MEASURED} | {None}
+    assert {reference.outcome for reference in REFERENCES} == set(Outcome) - {Outcome.NOT_MEASURED, Outcome.SAMPLED} | {None}
     for pattern in set(Pattern) - {Pattern.TRUNCATED}:
         ends = {word for reference in REFERENCES if reference.pattern is pattern for word in reference.ends.split("-")}
         assert ends == {"kernel", "raw"}, pattern
