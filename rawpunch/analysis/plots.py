@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_MARKERS: Final = ("o", "s", "D", "^", "v", "P", "X")
-_STYLES: Final = ("-", "--", "-.", ":")
+COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS: Final = ("o", "s", "D", "^", "v", "P", "X")
+STYLES: Final = ("-", "--", "-.", ":")
 _PALE: Final = "#636c76"
 _SIZE: Final = (7.2, 4.2)
 
@@ -52,20 +52,20 @@ def success_figure(
     table = found.table[found.table["n"] > 0]
     if table.empty:
         raise BadParameter("there is nothing to plot", why=str(found.kept))
-    figure, axes = _figure(title)
+    figure, axes = new_figure(title)
     levels, series = sorted(table[x].unique()), sorted(table[by].unique())
     width = 0.62 / max(len(series), 1)
     for index, level in enumerate(series):
         rows = table[table[by] == level]
         places = [levels.index(value) + (index - (len(series) - 1) / 2) * width for value in rows[x]]
-        colour = _COLOURS[index % len(_COLOURS)]
+        colour = COLOURS[index % len(COLOURS)]
         below = (rows["estimate"] - rows["low"]).clip(lower=0)
         above = (rows["high"] - rows["estimate"]).clip(lower=0)
         axes.errorbar(
             places,
             rows["estimate"],
             yerr=[below, above],
-            fmt=_MARKERS[index % len(_MARKERS)],
+            fmt=MARKERS[index % len(MARKERS)],
             color=colour,
             capsize=4,
             markersize=7,
@@ -81,7 +81,7 @@ def success_figure(
     axes.set_xlabel(_name(x))
     axes.set_ylabel(f"share {outcome.replace('_', ' ')}")
     axes.legend(title=_name(by), loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, alignment="left", fontsize=9)
-    _foot(figure, f"{confidence:.0%} Wilson intervals; {found.kept}")
+    foot(figure, f"{confidence:.0%} Wilson intervals; {found.kept}")
     return figure
 
 
@@ -111,7 +111,7 @@ def time_figure(attempts: pd.DataFrame, by: str, *, side: str = "a", title: str 
     longest = max(float(times.max()) for _, times in curves) / MS
     shortest = min(float(times.min()) for _, times in curves) / MS
     wide = longest / max(shortest, 1e-3) > 30
-    figure, axes = _figure(title)
+    figure, axes = new_figure(title)
     end = longest * 1.25 if wide else longest + 0.06 * max(longest - shortest, longest * 0.05)
     start = shortest * 0.8 if wide else max(0.0, shortest - 0.06 * max(longest - shortest, longest * 0.05))
     for index, (level, times) in enumerate(curves):
@@ -120,10 +120,10 @@ def time_figure(attempts: pd.DataFrame, by: str, *, side: str = "a", title: str 
         steps = sum(time <= longest for time in curve.times)  # what is beyond stands for the missing
         xs = [start, *curve.times[:steps], end]
         low, share, high = ([0.0, *values[:steps], values[steps - 1]] for values in (curve.low, curve.shares, curve.high))
-        colour = _COLOURS[index % len(_COLOURS)]
+        colour = COLOURS[index % len(COLOURS)]
         words = f"{_level(by, level)}  (n={curve.n}" + (f", {missing} not established)" if missing else ")")
         axes.fill_between(xs, low, high, step="post", color=colour, alpha=0.13, linewidth=0)
-        axes.step(xs, share, where="post", color=colour, linestyle=_STYLES[index % len(_STYLES)], linewidth=1.8, label=words)
+        axes.step(xs, share, where="post", color=colour, linestyle=STYLES[index % len(STYLES)], linewidth=1.8, label=words)
     if wide:
         axes.set_xscale("log")
     axes.set_xlim(start, end)
@@ -132,15 +132,21 @@ def time_figure(attempts: pd.DataFrame, by: str, *, side: str = "a", title: str 
     axes.set_xlabel(f"{side.upper()}: first SYN to ESTABLISHED (ms)")
     axes.set_ylabel("share of attempts")
     axes.legend(title=_name(by), loc="lower right", frameon=True, edgecolor="none", framealpha=0.85, alignment="left", fontsize=9)
-    _foot(figure, f"{confidence:.0%} pointwise bands; {kept}")
+    foot(figure, f"{confidence:.0%} pointwise bands; {kept}")
     return figure
 
 
-def _figure(title: str) -> tuple[Figure, Axes]:
+def new_figure(title: str, size: tuple[float, float] = _SIZE) -> tuple[Figure, Axes]:
+    """A figure of its own with one pair of axes, plain and without a display.
+
+    Args:
+        title: written above, "" for none.
+        size: width and height in inches.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415  most of a second
     from matplotlib.figure import Figure  # noqa: PLC0415  as above
 
-    figure = Figure(figsize=_SIZE, dpi=120, layout="constrained")
+    figure = Figure(figsize=size, dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     for edge in ("top", "right"):
@@ -152,7 +158,8 @@ def _figure(title: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _foot(figure: Figure, words: str) -> None:
+def foot(figure: Figure, words: str) -> None:
+    """Small words below a figure: intervals, what was left out."""
     figure.supxlabel(words, x=0.01, ha="left", fontsize=8, color=_PALE)
 
 

@@ -97,6 +97,6 @@ def test_matplotlib_stays_as_it_was(attempts: pd.DataFrame) -> None:
     assert buffer.getvalue().startswith(b"\x89PNG")
     code = (
         "import sys, rawpunch.analysis.plots as plots; assert 'matplotlib' not in sys.modules;"
-        "plots._figure('x'); assert 'matplotlib.pyplot' not in sys.modules"
+        "plots.new_figure('x'); assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
