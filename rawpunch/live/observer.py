@@ -224,7 +224,7 @@ class Observer:
         under_way: set[asyncio.Task[None]] = set()
         within_s = self.limits.first_s
         try:
-            while first := await asyncio.wait_for(client.reader.read(1), within_s):
+            while first := await self._first(client, within_s):
                 within_s = self.limits.idle_s
                 speaks_stun = first[0] & 0xC0 == 0
                 async with asyncio.timeout(self.limits.message_s):
@@ -245,6 +245,12 @@ class Observer:
             for task in under_way:
                 task.cancel()
             await asyncio.gather(*under_way, return_exceptions=True)
+
+    @staticmethod
+    async def _first(client: Client, within_s: float) -> bytes:
+        """The first octet of a message; none at the end."""
+        async with asyncio.timeout(within_s):  # wait_for of Python 3.11 swallows a cancellation that comes with the octet
+            return await client.reader.read(1)
 
     async def _stun(self, client: Client, first: bytes) -> bytes:
         head = first + await client.reader.readexactly(7)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -69,6 +70,7 @@ async def carry_out(
         BadParameter: an address is none of ours.
         PartialData: the observer does not answer at all, or the capture cannot be written.
     """
+    importlib.import_module("scipy.stats")  # it takes seconds, and inference needs it: now, when nothing is being measured
     began_ns = now_ns()
     async with LiveGround(errand.observer, insiders=errand.insiders, seed=errand.seed) as ground:
         begun(ground)
