@@ -142,6 +142,7 @@ class LabBench:
         self._hosts: dict[str, Channel] = {}
         self._samplers: dict[SideName, Channel] = {}
         self._third: Channel | None = None
+        self._questions = 1
         self._ports = 0
         self._dice = stream(seed, "schedule")
 
@@ -226,9 +227,11 @@ class LabBench:
         A SYN goes to a silent port of an observer; what it looks like behind the NAT is in the capture. One that was lost is left
         out.
         """
-        numbered = dict(enumerate(((name, question) for name, asked in asking.items() for question in asked), 1))
-        if not numbered:
+        pairs = [(name, question) for name, asked in asking.items() for question in asked]
+        if not pairs:
             return {}
+        numbered = dict(enumerate(pairs, self._questions))  # the recording may hold earlier ones
+        self._questions += len(pairs)
         for side in SIDES:
             mine = [connection_of(number, question) for number, (_, question) in numbered.items() if question.side == side]
             if mine:

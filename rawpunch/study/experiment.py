@@ -38,7 +38,7 @@ from rawpunch.errors import BadParameter, UnknownName, Unreadable
 from rawpunch.live.end import Scheduler
 from rawpunch.scene import Scene
 from rawpunch.study.aiming import Aim
-from rawpunch.units import MS, SECOND, format_duration, parse_duration_ns
+from rawpunch.units import MS, SECOND, US, format_duration, parse_duration_ns
 from rawpunch.wire.segment import DEFAULT_TTL
 
 if TYPE_CHECKING:
@@ -49,6 +49,9 @@ Level = bool | int | float | str
 Cell = Mapping[str, Level]
 Word = Literal["upheld", "refuted", "conditional", "undecided"]
 """True, false, true under a condition, or not to be told from the data."""
+
+LAUNCH_TOLERANCE_NS: Final = 500 * US
+"""A SYN that left later than this after its instant makes its attempt a disturbed one, unless the attempt says otherwise."""
 
 _HERE: Final = Path(__file__).resolve().parents[2]
 _FOLDERS: Final = (_HERE / "experiments", _HERE / "rawpunch_experiments")
@@ -93,6 +96,8 @@ class Attempt:
     """The peer's port that a listening end's SYN goes to; 0 for the one that the peer is thought to use."""
     retry_ns: int = 0
     """How long after a RST or an ICMP error a raw end opens again, from the same port; 0 for never."""
+    tolerance_ns: int = LAUNCH_TOLERANCE_NS
+    """How far off its instant a first SYN may leave, or how late a packet may come, without making the attempt a disturbed one."""
     told_ns: int = 0
     """How long after its start each raw end is told of the other's SYN by a third party; 0 for never."""
 

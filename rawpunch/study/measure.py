@@ -18,7 +18,7 @@ from rawpunch.record.rows import AttemptRow, MappingRow, SegmentRow, TransitionR
 from rawpunch.record.words import EndKind, Outcome
 from rawpunch.scene import SIDES, VANTAGES
 from rawpunch.study.bench import Done, Recording, Side
-from rawpunch.units import MS, US
+from rawpunch.units import MS
 from rawpunch.wire.endpoint import Endpoint
 from rawpunch.wire.notation import format_options
 from rawpunch.wire.options import decode_options
@@ -27,10 +27,8 @@ from rawpunch.wire.segment import Flags, Segment
 if TYPE_CHECKING:
     import pandas as pd
 
-LAUNCH_TOLERANCE_NS: Final = 500 * US
-"""A SYN that left later than this after its instant makes its attempt a disturbed one."""
 TRANSIT_TOLERANCE_NS: Final = 2 * MS
-"""So does a packet that the delay line held this much longer than declared."""
+"""A packet that the delay line held this much longer than declared makes its attempt a disturbed one, too."""
 
 _ESTABLISHED: Final = 1
 """TCP_ESTABLISHED of the kernel's tcp_states.h."""
@@ -167,7 +165,9 @@ def _attempt(
         rst=sum(counted.rst for counted in counts),
         icmp=sum(counted.icmp for counted in counts),
         segments=sum(counted.segments for counted in counts),
-        disturbed=_launched_late(done, columns) or _held_late(segments, one_way_ns) or _asked_late(done),
+        disturbed=_launched_late(done, columns)
+        or _held_late(segments, one_way_ns, done.planned.attempt.tolerance_ns)
+        or _asked_late(done),
         capture=capture_name,
         **columns,
     )
@@ -225,9 +225,10 @@ def _launched_late(done: Done, columns: Mapping[str, Any]) -> bool:
     """
     if EndKind.PROBER in (done.a.order.kind, done.b.order.kind):
         return False
+    tolerance_ns = done.planned.attempt.tolerance_ns
     for side, end in zip(SIDES, (done.a, done.b), strict=True):
         sent = columns[f"sent_{side}_ns"]
-        if sent is not None and end.order.scheduler == Scheduler.SPIN and abs(sent - end.order.at_ns) > LAUNCH_TOLERANCE_NS:
+        if sent is not None and end.order.scheduler == Scheduler.SPIN and abs(sent - end.order.at_ns) > tolerance_ns:
             return True
     return False
 
@@ -244,7 +245,7 @@ def _asked_late(done: Done) -> bool:
     )
 
 
-def _held_late(segments: list[SegmentRow], one_way_ns: tuple[int, int]) -> bool:
+def _held_late(segments: list[SegmentRow], one_way_ns: tuple[int, int], tolerance_ns: int) -> bool:
     """Whether the delay line held a packet of the attempt longer than declared."""
     entered: dict[tuple[object, ...], int] = {}
     for row in segments:
@@ -255,6 +256,6 @@ def _held_late(segments: list[SegmentRow], one_way_ns: tuple[int, int]) -> bool:
             entered[key] = row.time_ns
         elif key in entered:
             declared = one_way_ns[row.vantage == "core:a"]
-            if row.time_ns - entered.pop(key) > declared + TRANSIT_TOLERANCE_NS:
+            if row.time_ns - entered.pop(key) > declared + max(TRANSIT_TOLERANCE_NS, tolerance_ns):
                 return True
     return False

@@ -21,8 +21,8 @@ from rawpunch.lab.features import kernel_release
 from rawpunch.rng import stream
 from rawpunch.scene import Nat, Scene, Side
 from rawpunch.study.bench import Bench, LabBench
-from rawpunch.study.experiment import Attempt, Cell, Experiment, Sampling, cell_name
-from rawpunch.study.measure import LAUNCH_TOLERANCE_NS, TRANSIT_TOLERANCE_NS, Rows, rows_of
+from rawpunch.study.experiment import LAUNCH_TOLERANCE_NS, Attempt, Cell, Experiment, Sampling, cell_name
+from rawpunch.study.measure import TRANSIT_TOLERANCE_NS, Rows, rows_of
 from rawpunch.study.planned import Planned
 from rawpunch.study.sample_rows import rows_of_samples
 from rawpunch.study.sim_bench import SimBench
@@ -115,6 +115,12 @@ class Job:
             stream(self.seed, order, number).shuffle(attempts)
             yield scene, attempts
 
+    @property
+    def _tolerance_ns(self) -> int:
+        """The widest of the attempts' tolerances."""
+        plans = (self.experiment.attempt(cell) for cell in self.experiment.cells())
+        return max((plan.tolerance_ns for plan in plans if isinstance(plan, Attempt)), default=LAUNCH_TOLERANCE_NS)
+
     def manifest(self) -> Manifest:
         """The manifest of a new run of this job."""
         simulated = self.driver == SimBench.name
@@ -128,7 +134,7 @@ class Job:
             grid={name: factor.levels for name, factor in self.experiment.factors.items()},
             repeats=self.repeats,
             policy={
-                "disturbed_launch_ns": LAUNCH_TOLERANCE_NS,
+                "disturbed_launch_ns": self._tolerance_ns,
                 "disturbed_transit_ns": TRANSIT_TOLERANCE_NS,
                 "part_attempts": PART_ATTEMPTS,
                 "nats": {f"nat_{side}": nat.persona if nat else "none" for side, nat in self.nats.items()},
