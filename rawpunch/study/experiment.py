@@ -97,7 +97,7 @@ class Attempt:
     retry_ns: int = 0
     """How long after a RST or an ICMP error a raw end opens again, from the same port; 0 for never."""
     tolerance_ns: int = LAUNCH_TOLERANCE_NS
-    """How far off its instant a first SYN may leave, or how late a packet may come, without making the attempt a disturbed one."""
+    """How far off its instant a first SYN may leave, or how late a packet may come, without making the attempt disturbed."""
     told_ns: int = 0
     """How long after its start each raw end is told of the other's SYN by a third party; 0 for never."""
 
