@@ -143,7 +143,9 @@ class Kit:
         syn = self.syn(local, remote)
         for number in range(1, tries + 1):
             sent = await self.ground.send(syn)
-            await self.ground.until(lambda: self.arrived(syn) is not None, self.ground.now() + self.patience_ns)
+            known = await self.ground.until(lambda: self.arrived(syn) is not None, self.ground.now() + self.patience_ns)
+            if not known and number == tries:
+                await self.ground.settle()  # it may have come, and word of it may be late where packets get lost
             came = self.arrived(syn)
             if came is not None and isinstance(came.packet, Segment):
                 return Opening(
