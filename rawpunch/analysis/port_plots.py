@@ -7,7 +7,8 @@ from math import ceil
 from typing import TYPE_CHECKING, Any, Final
 
 from rawpunch.analysis.plots import COLOURS, MARKERS, STYLES, foot, new_figure
-from rawpunch.analysis.ports import own, predicted
+from rawpunch.analysis.ports import own, ranks
+from rawpunch.analysis.statistics import wilson
 from rawpunch.errors import BadParameter
 
 if TYPE_CHECKING:
@@ -21,45 +22,53 @@ _COLUMNS: Final = 4
 _TOP: Final = 65_535
 
 
-def odds_figure(table: pd.DataFrame, by: str = "persona", *, tries: Sequence[int] = TRIES, title: str = "") -> Figure:
-    """How often the next port is among so many guesses: one curve per level, with Wilson's intervals.
+def odds_figure(
+    table: pd.DataFrame, by: str = "persona", curves: str = "foreign", *, tries: Sequence[int] = TRIES, title: str = ""
+) -> Figure:
+    """How often the next port is among so many guesses: a panel per level of a factor, a curve per level of another.
 
     Args:
         table: rows of `samples`.
-        by: the factor that tells curves apart.
+        by: factor of the panels.
+        curves: factor that tells curves apart.
         tries: numbers of guesses.
         title: written above.
 
     Raises:
         BadParameter: there is nothing to plot.
     """
-    groups = _groups(table, by)
-    figure, axes = new_figure(title)
-    for index, (level, group) in enumerate(groups):
-        shares = [predicted(group, number) for number in tries]
-        colour = COLOURS[index % len(COLOURS)]
-        estimates = [share.estimate for share in shares]
-        axes.fill_between(
-            tries, [share.low for share in shares], [share.high for share in shares], color=colour, alpha=0.12, linewidth=0
-        )
-        axes.plot(
-            tries,
-            estimates,
-            color=colour,
-            marker=MARKERS[index % len(MARKERS)],
-            linestyle=STYLES[index % len(STYLES)],
-            markersize=5,
-            linewidth=1.5,
-            label=f"{level}  (n={shares[0].n})",
-        )
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(list(tries), [str(number) for number in tries])
-    axes.set_ylim(-0.03, 1.05)
-    axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
-    axes.set_xlabel("guesses")
-    axes.set_ylabel("share of next ports among them")
-    axes.legend(title=by.replace("_", " "), loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=8)
-    foot(figure, "95 % Wilson intervals; guesses from the mappings of the same sample before, three at least")
+    figure, panels = _panels(_groups(table, by), title)
+    levels = sorted(table[curves].unique())
+    made = set()
+    for axes, group in panels:
+        for index, level in enumerate(levels):
+            found = ranks(group[group[curves] == level], max(tries))
+            shares = [wilson(sum(rank is not None and rank <= most for rank in found), len(found)) for most in tries]
+            colour = COLOURS[index % len(COLOURS)]
+            low, high = [share.low for share in shares], [share.high for share in shares]
+            axes.fill_between(tries, low, high, color=colour, alpha=0.15, linewidth=0)
+            axes.plot(
+                tries,
+                [share.estimate for share in shares],
+                color=colour,
+                marker=MARKERS[index % len(MARKERS)],
+                linestyle=STYLES[index % len(STYLES)],
+                markersize=4,
+                linewidth=1.4,
+                label=str(level),
+            )
+            made.add(shares[0].n)
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(list(tries), [str(number) for number in tries])
+        axes.set_ylim(-0.05, 1.05)
+        axes.set_yticks([0, 0.5, 1], ["0", "50 %", "100 %"])
+    handles, words = panels[0][0].get_legend_handles_labels()
+    figure.legend(
+        handles, words, title=curves.replace("_", " "), loc="outside upper right", ncols=len(words), fontsize=8, frameon=False
+    )
+    figure.supylabel("share of next ports among the guesses", fontsize=9)
+    n = "-".join(str(count) for count in dict.fromkeys((min(made), max(made))))
+    foot(figure, f"across: guesses; bands: 95 % Wilson intervals, n = {n} each; at least three mappings are known before a guess")
     return figure
 
 
@@ -102,7 +111,7 @@ def step_figure(table: pd.DataFrame, by: str = "persona", *, reach: int = 12, ti
         axes.set_xticks([-reach, 0, reach])
         axes.set_yticks([0, 0.5, 1], ["0", "50 %", "100 %"])
         far = 1 - len(near) / max(len(steps), 1)
-        axes.annotate(f"farther: {far:.0%}  n={len(steps)}", (0.02, 0.9), xycoords="axes fraction", fontsize=7, color="#636c76")
+        axes.set_xlabel(f"farther: {far:.0%}, n={len(steps)}", fontsize=7, color="#636c76")
     figure.supxlabel("step to the next external port", fontsize=9)
     return figure
 

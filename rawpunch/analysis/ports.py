@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from rawpunch.analysis.statistics import CONFIDENCE, Proportion, wilson
@@ -80,16 +80,21 @@ def guesses(internal: Sequence[int], external: Sequence[int], coming: int) -> It
         yield port
 
 
-def hits(table: pd.DataFrame, tries: int = 1) -> tuple[int, int]:
-    """How often the next port was among the first guesses, and of how many: over all samples of a table of `samples`."""
-    hit = made = 0
+def ranks(table: pd.DataFrame, most: int = 1) -> list[int | None]:
+    """Which guess each next port was, from 1; None for none of the first `most`. Over all samples of a table of `samples`."""
+    found: list[int | None] = []
     for _, sample in own(table).groupby("attempt", observed=True):
         inside, outside = sample["internal_port"].tolist(), sample["external_port"].tolist()
         for place in range(KNOWN, len(outside)):
-            likely = guesses(inside[:place], outside[:place], inside[place])
-            made += 1
-            hit += outside[place] in [next(likely) for _ in range(tries)]
-    return hit, made
+            likely = islice(guesses(inside[:place], outside[:place], inside[place]), most)
+            found.append(next((rank for rank, port in enumerate(likely, 1) if port == outside[place]), None))
+    return found
+
+
+def hits(table: pd.DataFrame, tries: int = 1) -> tuple[int, int]:
+    """How often the next port was among the first guesses, and of how many."""
+    found = ranks(table, tries)
+    return sum(rank is not None for rank in found), len(found)
 
 
 def predicted(table: pd.DataFrame, tries: int = 1, confidence: float = CONFIDENCE) -> Proportion:
