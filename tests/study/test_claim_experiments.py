@@ -1,4 +1,4 @@
-"""The experiments on mixed opens, on the three properties and on RSTs, in virtual time: what they find is what the machines do."""
+"""The experiments on mixed opens, the three properties and RSTs, in virtual time: they find what the machines do."""
 
 from __future__ import annotations
 
@@ -49,10 +49,8 @@ def test_silence_is_the_property_that_timing_replaces(carry: Carry) -> None:
     found = carry("three_properties", repeats=5)
     rule = _of(found, "C13")
     assert rule.verdict == "conditional"
-    assert (
-        rule.why
-        == "B's SYN leaves late: always needed are reply_syn_passes and port_kept; not needed is silent when B's SYN leaves in time"
-    )
+    needed = "always needed are reply_syn_passes and port_kept"
+    assert rule.why == f"B's SYN leaves late: {needed}; not needed is silent when B's SYN leaves in time"
     assert rule.n == 80
     early = carry("three_properties", "offset=0.0", "silent=true", repeats=1)
     assert _of(early, "C13").verdict == "undecided"
