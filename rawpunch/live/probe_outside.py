@@ -21,10 +21,14 @@ from rawpunch.probe.messages import Answer, Refusal, Refused, Request
 from rawpunch.probe.site import Site
 from rawpunch.wire.endpoint import Endpoint
 
+FIRST_CONNECT_S: Final = 8.0
 CONNECT_S: Final = 4.0
-"""How long a connection may take; the kernel sends its SYN again meanwhile."""
-PATIENCE_S: Final = 3.0
-"""How long an answer may take beyond the time that its request asks to wait."""
+"""How long the first connection, and any other, may take; the kernel sends its SYN again meanwhile."""
+PATIENCE_S: Final = 4.0
+"""How long an answer may take beyond the time that its request asks to wait.
+
+A kernel whose SYN got lost waits 3 s before it sends data again (RFC 6298, section 5.7).
+"""
 CONNECTIONS: Final = 3
 """How often, in all for one request, a connection is used before the observer is called gone."""
 _PAUSE_S: Final = 0.3
@@ -115,9 +119,7 @@ class ObserverLink:
             PartialData: it does not answer, or refuses.
             MachineCannot: it is behind a NAT of its own.
         """
-        client = await self._connected(self.observer)
-        self._client = client
-        welcome = await self._begin(client, self.observer)
+        self._client, welcome = await self._begun(self.observer)
         addresses = [welcome.here.address, *(address for address in welcome.addresses if address != welcome.here.address)]
         try:
             site = Site(tuple(addresses), tuple(welcome.ports))
@@ -150,7 +152,8 @@ class ObserverLink:
 
     async def _connected(self, observer: Endpoint, local: Endpoint | None = None) -> ObserverClient:
         local = local or Endpoint(self.local, 0)
-        return await ObserverClient.connect(observer, local=local, within_s=CONNECT_S, patience_s=PATIENCE_S)
+        within_s = CONNECT_S if self._state.session else FIRST_CONNECT_S
+        return await ObserverClient.connect(observer, local=local, within_s=within_s, patience_s=PATIENCE_S)
 
     async def _begin(self, client: ObserverClient, observer: Endpoint) -> messages.Welcome:
         """Say hello and prove this connection's address.
@@ -176,14 +179,33 @@ class ObserverLink:
 
     async def _answers_at(self, address: str) -> bool:
         """Whether the observer is at another address that it names: no packet goes where no nonce came from."""
-        there = Endpoint(address, self.observer.port)
         try:
-            async with await self._connected(there) as client:
-                client.reset_at_close()
-                await self._begin(client, there)
+            client, _ = await self._begun(Endpoint(address, self.observer.port))
         except (PartialData, MachineCannot):
             return False
+        client.reset_at_close()
+        await client.close()
         return True
+
+    async def _begun(self, observer: Endpoint) -> tuple[ObserverClient, messages.Welcome]:
+        """A connection that has joined the session, and what the observer said at its beginning; tried a few times.
+
+        Raises:
+            PartialData: the observer does not answer, or refuses.
+            MachineCannot: it is behind a NAT of its own.
+        """
+        for last in (*[False] * (CONNECTIONS - 1), True):
+            client: ObserverClient | None = None
+            try:
+                client = await self._connected(observer)
+                return client, await self._begin(client, observer)
+            except (PartialData, MachineCannot) as error:
+                if client is not None:
+                    await client.close()
+                if last or client is None or isinstance(error, NotOffered | MachineCannot):
+                    raise
+            await asyncio.sleep(_PAUSE_S)
+        raise PartialData(f"the observer {observer} is gone")
 
     # --- requests ---
 
@@ -234,7 +256,15 @@ class ObserverLink:
     async def renew(self) -> None:
         """See `probe.ground.Ground.renew`."""
         async with self._mending:
-            old, self._client = self._client, await self._anew()
+            client = None
+            try:
+                client = await self._connected(self.observer)
+                await self._begin(client, self.observer)
+            except PartialData:
+                if client is not None:
+                    await client.close()
+                return
+            old, self._client = self._client, client
         if old is not None:
             old.reset_at_close()
             await old.close()

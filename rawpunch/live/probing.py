@@ -229,11 +229,7 @@ class LiveGround:
         return await self._there.prove(self._here.fresh(insider))
 
     async def renew(self) -> None:
-        """Make the connection to the observer anew, and reset the old one.
-
-        Raises:
-            PartialData: the observer is gone.
-        """
+        """Make the connection to the observer anew, and reset the old one; where no new one comes about, the old one stays."""
         await self._there.renew()
 
     async def hold(self, address: int = 0, *, port: int = 0, answer: Craft | None = None, ttl: int = 64) -> Endpoint:

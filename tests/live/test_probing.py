@@ -341,6 +341,42 @@ def test_a_connection_is_renewed_under_requests() -> None:
     _run(test)
 
 
+def test_the_old_connection_stays_where_no_new_one_comes_about() -> None:
+    """A full table may refuse it."""
+
+    async def test(ground: LiveGround, observer: FakeObserver, tap: FakeTap) -> None:
+        del tap
+        observer.handler = lambda request: Refused(word=Refusal.TOO_MANY) if isinstance(request, messages.Prove) else None
+        await ground.renew()
+        assert await ground.hold()
+        if observer.server is not None:
+            observer.server.close()
+        await ground.renew()
+        assert await ground.hold()
+
+    _run(test)
+
+
+def test_a_beginning_that_breaks_is_begun_again() -> None:
+    """Where packets get lost an answer may be too late; the next connection is another chance."""
+    late = iter([True])
+
+    def begins_badly(observer: FakeObserver) -> None:
+        def cut(request: Request) -> Answer | None:
+            if isinstance(request, messages.Hello) and next(late, False):
+                observer.cut()
+            return None
+
+        observer.handler = cut
+
+    async def test(ground: LiveGround, observer: FakeObserver, tap: FakeTap) -> None:
+        del tap
+        assert await ground.hold()
+        assert observer.connections == 2
+
+    _run(test, before=begins_badly)
+
+
 @pytest.mark.parametrize("way", ["dies", "falls silent"])
 def test_an_observer_that_is_gone_is_called_so_in_time(way: str) -> None:
     """Requests, waits and `settle` all end with it, at once where one has found out; and nothing hangs."""
