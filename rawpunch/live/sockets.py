@@ -105,6 +105,8 @@ class TcpInfo:
     segs_out: int
     segs_in: int
     dsack_dups: int
+    min_rtt_ns: int = 0
+    """tcpi_min_rtt: the quickest of late, without what delayed ACKs add."""
 
     @classmethod
     def of(cls, sock: socket.socket) -> TcpInfo:
@@ -112,6 +114,6 @@ class TcpInfo:
         raw = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_OCTETS).ljust(_TCP_INFO_OCTETS, b"\0")
         (rtt_us,) = struct.unpack_from("I", raw, 68)
         (total_retrans,) = struct.unpack_from("I", raw, 100)
-        segs_out, segs_in = struct.unpack_from("II", raw, 136)
+        segs_out, segs_in, _, min_rtt_us = struct.unpack_from("IIII", raw, 136)
         (dsack_dups,) = struct.unpack_from("I", raw, 216)
-        return cls(raw[0], total_retrans, rtt_us * 1000, segs_out, segs_in, dsack_dups)
+        return cls(raw[0], total_retrans, rtt_us * 1000, segs_out, segs_in, dsack_dups, min_rtt_us * 1000)

@@ -1,0 +1,312 @@
+r"""What peers and a rendezvous server say to each other: one JSON object a line, over TCP, on the port that also speaks STUN.
+
+    alice   {"do": "register", "id": 1, "room": "...", "name": "alice", "inside": "10.1.0.2:4000", "findings": {...}}
+    server  {"is": "registered", "id": 1, "number": 7, "you": "198.51.100.2:4000", "peers": [], ...}
+    server  {"is": "joined", "peer": {"number": 8, "name": "bob", "endpoint": "203.0.113.2:4000", ...}}
+    alice   {"do": "clock", "id": 2, "at_ns": ...}
+    server  {"is": "time", "id": 2, "at_ns": ..., "came_ns": ..., "left_ns": ...}
+    alice   {"do": "introduce", "id": 3, "to": 8}
+    server  {"is": "introducing", "id": 3, "pair": 4}
+    server  {"is": "introduced", "pair": 4, "side": "a", "peer": {...}}       to both
+    alice   {"do": "ready", "id": 4, "pair": 4, "error_ns": 300000, "tolerance_ns": 5000000}          both
+    server  {"is": "start", "pair": 4, "at_ns": ..., "error_ns": ...}          to both, or, where clocks are too vague
+    server  {"is": "go", "pair": 4, "error_ns": ...}                           to both, to arrive at one instant
+
+A peer connects from the very port that it will punch from, so what the server sees is the endpoint that others can send to, as
+far as the NAT maps alike for all. Answers carry their request's id; what the server says of itself carries none. The first octet
+tells a line from STUN. No message has room for users' data, and a room is named by a digest of its token (`room_name`): peers can
+prove the token to each other later without the server ever having known it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, TypeAdapter, ValidationError
+
+from rawpunch.errors import Malformed
+from rawpunch.probe.messages import EndpointText
+from rawpunch.wire.endpoint import Endpoint
+
+VERSION: Final = 1
+MAX_REQUEST: Final = 4_096
+"""Octets of a request, its newline included."""
+MAX_ANSWER: Final = 1 << 18
+MAX_PORTS_SEEN: Final = 64
+
+_ROOM_OCTETS: Final = 16
+_DAY_NS: Final = 86_400 * 10**9
+
+Word = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_.-]{1,40}$")]
+Name = Annotated[str, StringConstraints(max_length=32)]
+Side = Literal["a", "b"]
+
+
+def room_name(token: str) -> str:
+    """The name of the room that belongs to a token: all that a server is told of it."""
+    return hashlib.sha256(b"rawpunch room\0" + token.encode()).hexdigest()[: 2 * _ROOM_OCTETS]
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    id: int = Field(default=0, ge=0, lt=2**53)
+    """The request's number, chosen by the peer; 0 for what the server says unasked."""
+
+
+class Finding(BaseModel):
+    """What a probe found out about one axis of a NAT, as its report has it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+    klass: Word | None = Field(default=None, alias="class")
+    detail: dict[Word, JsonValue] = Field(default={}, max_length=8)
+    status: Word | None = None
+
+
+# --- requests ---
+
+
+class Register(_Line):
+    """Enter a room; the first request of a connection."""
+
+    do: Literal["register"] = "register"
+    version: int = VERSION
+    room: Annotated[str, StringConstraints(pattern=rf"^[0-9a-f]{{{2 * _ROOM_OCTETS}}}$")]
+    """Digest of the room's token."""
+    name: Name = ""
+    inside: EndpointText | None = None
+    """The endpoint that the peer is bound to, for one behind the same NAT."""
+    findings: dict[Word, Finding] = Field(default={}, max_length=24)
+    """What is known of its NAT, by axis."""
+    seen: list[Annotated[int, Field(ge=1, le=65_535)]] = Field(default=[], max_length=MAX_PORTS_SEEN)
+    """External ports that its NAT allocated lately, the last one last, for prediction."""
+
+
+class Clock(_Line):
+    """What time is it?"""
+
+    do: Literal["clock"] = "clock"
+    at_ns: int
+    """When this left, by the peer's own clock."""
+
+
+class Introduce(_Line):
+    """Introduce me to a peer of my room."""
+
+    do: Literal["introduce"] = "introduce"
+    to: int = Field(ge=1)
+
+
+class Ready(_Line):
+    """I can begin."""
+
+    do: Literal["ready"] = "ready"
+    pair: int = Field(ge=1)
+    error_ns: int | None = Field(default=None, ge=0, lt=_DAY_NS)
+    """By how much my idea of the server's clock may be wrong at most; None if I have none."""
+    tolerance_ns: int = Field(default=0, ge=0, lt=_DAY_NS)
+    """By how much the two starts may differ for my plan to work."""
+
+
+class Account(_Line):
+    """How many octets has this connection carried?"""
+
+    do: Literal["account"] = "account"
+
+
+Request = Register | Clock | Introduce | Ready | Account
+
+
+# --- answers, and what the server says unasked ---
+
+
+class Peer(BaseModel):
+    """Somebody in the room."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    number: int
+    endpoint: EndpointText
+    """Where its connection comes from, as the server sees it."""
+    name: Name = ""
+    inside: EndpointText | None = None
+    findings: dict[Word, Finding] = {}
+    seen: list[int] = []
+
+
+class Registered(_Line):
+    """Answer to `Register`."""
+
+    kind: Literal["registered"] = Field(default="registered", alias="is")
+    number: int
+    you: EndpointText
+    """The public endpoint: where this connection comes from."""
+    here: EndpointText
+    peers: list[Peer]
+    expires_ms: int
+    """A peer who says nothing for this long is forgotten."""
+
+
+class Time(_Line):
+    """Answer to `Clock`: RFC 5905's four time stamps, but for the last one, which the peer takes."""
+
+    kind: Literal["time"] = Field(default="time", alias="is")
+    at_ns: int
+    came_ns: int
+    left_ns: int
+
+
+class Introducing(_Line):
+    """Answer to `Introduce`: both are told, and asked to say when they are ready."""
+
+    kind: Literal["introducing"] = Field(default="introducing", alias="is")
+    pair: int
+
+
+class Waiting(_Line):
+    """Answer to `Ready`."""
+
+    kind: Literal["waiting"] = Field(default="waiting", alias="is")
+    pair: int
+
+
+class Accounted(_Line):
+    """Answer to `Account`."""
+
+    kind: Literal["accounted"] = Field(default="accounted", alias="is")
+    came: int
+    """Octets from this peer, this request included."""
+    went: int
+    """Octets to it, this answer not included."""
+
+
+class Joined(_Line):
+    """Somebody has entered the room."""
+
+    kind: Literal["joined"] = Field(default="joined", alias="is")
+    peer: Peer
+
+
+class Left(_Line):
+    """Somebody has left it."""
+
+    kind: Literal["left"] = Field(default="left", alias="is")
+    number: int
+
+
+class Introduced(_Line):
+    """Here is whom you are to connect with."""
+
+    kind: Literal["introduced"] = Field(default="introduced", alias="is")
+    pair: int
+    side: Side
+    """Which side of the plan is yours: both make the same one."""
+    peer: Peer
+
+
+class Start(_Line):
+    """Begin at an instant of the server's clock."""
+
+    kind: Literal["start"] = Field(default="start", alias="is")
+    pair: int
+    at_ns: int
+    error_ns: int
+    """By how much the two starts may differ."""
+
+
+class Go(_Line):
+    """Begin on receipt."""
+
+    kind: Literal["go"] = Field(default="go", alias="is")
+    pair: int
+    error_ns: int
+    """By how much the two starts may differ."""
+
+
+class Over(_Line):
+    """Nothing will come of this pair."""
+
+    kind: Literal["over"] = Field(default="over", alias="is")
+    pair: int
+    why: str
+
+
+class Refused(_Line):
+    """Instead of any answer: why not."""
+
+    kind: Literal["refused"] = Field(default="refused", alias="is")
+    word: Literal["malformed", "not_registered", "registered_already", "no_such_room", "no_such_peer", "no_such_pair", "full"]
+    why: str = ""
+
+
+Answer = Registered | Time | Introducing | Waiting | Accounted | Joined | Left | Introduced | Start | Go | Over | Refused
+
+_REQUESTS: Final[TypeAdapter[Request]] = TypeAdapter(Annotated[Request, Field(discriminator="do")])
+_ANSWERS: Final[TypeAdapter[Answer]] = TypeAdapter(Annotated[Answer, Field(discriminator="kind")])
+_T = TypeVar("_T")
+
+
+def encode(line: Request | Answer) -> bytes:
+    """A message as a line, newline included."""
+    return line.model_dump_json(by_alias=True, exclude_none=True, exclude_defaults=False).encode() + b"\n"
+
+
+def parse_request(line: bytes) -> Request:
+    """The request in a line.
+
+    Raises:
+        Malformed: it is none.
+    """
+    return _parse(_REQUESTS, line, MAX_REQUEST)
+
+
+def parse_answer(line: bytes) -> Answer:
+    """The answer in a line.
+
+    Raises:
+        Malformed: it is none.
+    """
+    return _parse(_ANSWERS, line, MAX_ANSWER)
+
+
+def _parse(adapter: TypeAdapter[_T], line: bytes, most: int) -> _T:
+    if len(line) > most:
+        raise Malformed(f"a line of {len(line)} octets is longer than {most}")
+    try:
+        return adapter.validate_json(line)
+    except ValidationError as error:
+        first: Any = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise Malformed("a line that is no message of this protocol", why=f"{where}: {first['msg']}"[:200]) from error
+
+
+# --- the plain mode: a minimal broker's list ---
+
+_PLAIN: Final = struct.Struct("!4sH")
+MAX_PLAIN: Final = 255
+
+
+def encode_plain(peers: list[Endpoint]) -> bytes:
+    """A list of IPv4 endpoints: their count in one octet, then six octets each, address and port in network order.
+
+    Raises:
+        Malformed: there are more than 255, or one is IPv6.
+    """
+    if len(peers) > MAX_PLAIN or any(peer.is_ipv6 for peer in peers):
+        raise Malformed(f"a plain list holds {MAX_PLAIN} IPv4 endpoints at most")
+    packed = (_PLAIN.pack(bytes(map(int, peer.address.split("."))), peer.port) for peer in peers)
+    return bytes([len(peers)]) + b"".join(packed)
+
+
+def decode_plain(octets: bytes) -> list[Endpoint]:
+    """The endpoints in such a list.
+
+    Raises:
+        Malformed: its length is not what its count says.
+    """
+    if not octets or len(octets) != 1 + _PLAIN.size * octets[0]:
+        raise Malformed(f"{len(octets)} octets are no list of {octets[0] if octets else 'no'} endpoints")
+    return [Endpoint(".".join(map(str, address)), port) for address, port in _PLAIN.iter_unpack(octets[1:])]
