@@ -46,7 +46,7 @@ def test_raw_vs_kernel_declares_its_cells() -> None:
     assert isinstance(attempt, Attempt)
     assert (attempt.end_a, attempt.end_b, attempt.offset_ns) == ("raw", "kernel", 10 * MS)
     assert experiment.scene(late).one_way_ns == (5 * MS, 5 * MS)
-    assert cell_name(late) == "ends=raw-kernel nat_answer=drop offset=2.0 one_way_ns=5ms"
+    assert cell_name(late) == "ends=raw-kernel nat_answer=drop offset=2.0 one_way_ns=5ms persona=linux-masquerade"
 
 
 def test_levels_are_set_by_words() -> None:
