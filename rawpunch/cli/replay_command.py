@@ -32,6 +32,8 @@ EXAMPLES = (
 
 _SIDES = {"a": "a", "b": "b", "both": "ab"}
 _SHOWN_FLOWS = 12
+_DISTURBED_NS = 2_000_000
+"""Later than this, the packets may have passed each other otherwise than in the capture."""
 
 
 def command(
@@ -232,3 +234,6 @@ def _print(compared: list[Comparison], causes: list[str]) -> None:
         output.data(
             f"timing error: p50 {format_duration(timing['p50'])}, p99 {format_duration(timing['p99'])}, n = {timing['n']} packets"
         )
+        if timing["p99"] > _DISTURBED_NS:
+            late = format_duration(timing["p99"])
+            output.warn(f"a packet left {late} off its instant: the machine was busy, so play it again")
