@@ -42,6 +42,7 @@ def serve(channel: Channel, observer: str, insiders: list[str], seed: int, *, ti
 async def _probed(channel: Channel, errand: Errand) -> Probed:
     loop = asyncio.get_running_loop()
     under_way: list[LiveGround] = []
+    wishes: list[PartialData] = []
 
     def said() -> None:
         try:
@@ -49,8 +50,14 @@ async def _probed(channel: Channel, errand: Errand) -> Probed:
         except RawpunchError:  # whoever wanted the report has gone
             message = {"give_up": "nobody waits for the report any more"}
             loop.remove_reader(channel.fileno())
+        wishes.append(PartialData(message["give_up"], why=message.get("why", "")))
         for ground in under_way:
-            ground.give_up(PartialData(message["give_up"], why=message.get("why", "")))
+            ground.give_up(wishes[0])
+
+    def begun(ground: LiveGround) -> None:
+        under_way.append(ground)
+        for wish in wishes:  # it came before there was anything to give up
+            ground.give_up(wish)
 
     loop.add_reader(channel.fileno(), said)
-    return await carry_out(errand, told=lambda packets: channel.send({"packets": packets}), begun=under_way.append)
+    return await carry_out(errand, told=lambda packets: channel.send({"packets": packets}), begun=begun)

@@ -23,7 +23,7 @@ from rawpunch.wire.endpoint import Endpoint
 
 PORTS: Final = (3478, 3479)
 """Where the observer of the lab listens."""
-_LOOK_S: Final = 0.5
+_LOOK_NS: Final = SECOND // 2
 """How often to see whether the NAT is still there."""
 _SENT: Final = 9
 """Column of packets sent in /proc/net/dev."""
@@ -127,13 +127,17 @@ def probe_from(
     )
     end_ns = now_ns() + round(((TIMERS_DEADLINE_S if timers else DEADLINE_S) + _GRACE_S) * SECOND)
     given_up = False
+    look_ns = now_ns()
     while True:
-        if not select.select([channel], [], [], _LOOK_S)[0]:
-            if now_ns() > end_ns:
-                raise LabBroken("the probe does not end", why=f"{_GRACE_S:g} s after its deadline it still runs")
-            if not given_up and (broken := _broken(lab)):
+        if now_ns() > end_ns:
+            raise LabBroken("the probe does not end", why=f"{_GRACE_S:g} s after its deadline it still runs")
+        if not given_up and now_ns() >= look_ns:
+            look_ns = now_ns() + _LOOK_NS
+            broken = _broken(lab)
+            if broken is not None:
                 given_up = True
                 channel.send({"give_up": broken.what, "why": broken.why})
+        if not select.select([channel], [], [], _LOOK_NS / SECOND)[0]:
             continue
         message, _ = channel.receive()
         if "report" in message:

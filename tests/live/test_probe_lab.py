@@ -30,6 +30,7 @@ MASQUERADE = (
     "/usr/sbin/nft 'add table ip mine; add chain ip mine post { type nat hook postrouting priority srcnat; }; "
     "add rule ip mine post oifname out masquerade'"
 )
+AFTER_300_PACKETS = "while [ $(awk '$1 == \"out:\" {print $11}' /proc/net/dev) -lt 300 ]; do sleep 0.1; done"
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ CASES = {
     "proxy": Case(made=f"{wiring.PROGRAM}{sys.executable} {Path(__file__).with_name('tcp_proxy.py')}"),
     "loss": Case(loss=0.1),
     "two nats": Case(carrier="linux-masquerade-band"),
-    "dies": Case(made=f"{wiring.PROGRAM}{MASQUERADE}; sleep 3; exit 7"),
+    "dies": Case(made=f"{wiring.PROGRAM}{MASQUERADE}; {AFTER_300_PACKETS}; exit 7"),
     "never forwards": Case(made=f"{wiring.PROGRAM}sleep 60"),
 }
 
