@@ -187,7 +187,7 @@ def _end(world: World, host: str, order: Order) -> End:
     if order.kind not in {"kernel", "raw", "listening"}:
         raise BadParameter(f"the simulator has no {order.kind} ends", todo="kernel, raw, listening, replay or prober")
     if order.kind == "listening":
-        listening = world.end(host, order.local, None, iss=order.iss, stack=order.profile, give_up_ns=order.give_up_ns)
+        listening = world.end(host, order.local, None, stack=order.profile, give_up_ns=order.give_up_ns)  # with an ISN of its own
         world.do(host, listening, Listen())
         poke = poke_of(order)
         if poke is not None:
