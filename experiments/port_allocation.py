@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 QUESTION = "Which external port does a new connection get, and can a peer tell the next one beforehand?"
 CLAIMS = ("C14",)
 FACTORS = {
-    "persona": Factor(
+    "nat_a": Factor(
         (
             "linux-masquerade",
             "linux-masquerade-random",
@@ -49,7 +49,7 @@ _ANEW = {Mapping.ADDRESS_AND_PORT_DEPENDENT, Mapping.PER_CONNECTION}
 
 def scene(cell: Cell) -> Scene:
     """The NAT in front of A, and none elsewhere."""
-    return Scene.between(Nat(persona=str(cell["persona"])), None, 4 * MS)
+    return Scene.between(Nat(persona=str(cell["nat_a"])), None, 4 * MS)
 
 
 def attempt(cell: Cell) -> Sampling:
@@ -79,7 +79,7 @@ def verdicts(attempts: pd.DataFrame, run: Dataset) -> list[Verdict]:
             whole.high,
         )
     ]
-    declared = {name: personas.load(name).behavior for name in mine["persona"].unique()}
+    declared = {name: personas.load(name).behavior for name in mine["nat_a"].unique()}
     drawn = {Allocation.RANDOM, Allocation.BANDED}
     anew = {name: nat.ports for name, nat in declared.items() if nat.mapping in _ANEW and not nat.ports.keeps_parity}
     counts = {name for name, ports in anew.items() if ports.allocation is Allocation.SEQUENTIAL}
@@ -87,10 +87,12 @@ def verdicts(attempts: pd.DataFrame, run: Dataset) -> list[Verdict]:
     calm = table["foreign"] == 0
     found += [
         _told(
-            "ports that count are told at the first guess, without cross traffic", table[calm & table["persona"].isin(counts)], 1
+            "ports that count are told at the first guess, without cross traffic",
+            table[calm & table["nat_a"].isin(counts)],
+            1,
         ),
-        _told("so they are with cross traffic, at one of eight guesses", table[~calm & table["persona"].isin(counts)], 8),
-        _told("ports that are drawn are not told at one of eight guesses", table[table["persona"].isin(draws)], 8, never=True),
+        _told("so they are with cross traffic, at one of eight guesses", table[~calm & table["nat_a"].isin(counts)], 8),
+        _told("ports that are drawn are not told at one of eight guesses", table[table["nat_a"].isin(draws)], 8, never=True),
     ]
     return found
 

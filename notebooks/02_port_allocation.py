@@ -56,9 +56,9 @@ odds_figure(apart, title="How often the next port is told beforehand")
 pd.DataFrame(
     [
         (*levels, found.mapped, found.lost, f"{found.low}-{found.high}", found.step, found.kept, str(found.next_port))
-        for levels, found in ports_by(run, ["persona", "sources", "foreign"])
+        for levels, found in ports_by(run, ["nat_a", "sources", "foreign"])
     ],
-    columns=["persona", "sources", "foreign", "mapped", "lost", "ports", "commonest step", "kept", "told at the first guess"],
+    columns=["nat_a", "sources", "foreign", "mapped", "lost", "ports", "commonest step", "kept", "told at the first guess"],
 )
 
 # %% [markdown]
@@ -96,6 +96,6 @@ band_figure(calm, title="Where the external ports lie")
 
 # %%
 same = table[(table["sources"] == "same") & table["own"]]
-same.groupby(["persona", "attempt"], observed=True)["external_port"].nunique().groupby("persona", observed=True).agg(
+same.groupby(["nat_a", "attempt"], observed=True)["external_port"].nunique().groupby("nat_a", observed=True).agg(
     ["min", "max", "size"]
 ).rename(columns={"min": "fewest external ports", "max": "most", "size": "samples"})

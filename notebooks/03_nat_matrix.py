@@ -29,6 +29,8 @@ from rawpunch.analysis.matrix_plots import matrix_figure
 from rawpunch.analysis.tables import keep, patterns, success_by
 from rawpunch.nat import oracle, personas
 
+pd.set_option("display.max_colwidth", None)
+
 run = rawpunch.load("nat_matrix", root=os.environ.get("RAWPUNCH_DATA", "../data"))
 attempts = run.attempts
 print(
@@ -40,10 +42,10 @@ print(keep(attempts))
 # %% [markdown]
 # ## Together
 #
-# B starts half a one-way delay after A, so the SYNs cross. Every pair opens, but for two kinds of NAT: those that give each
-# connection another port, where the peer aims at one that is not used; and those that take a crossing SYN for an intruder. Each cell
-# has n and the Wilson interval of its share: the simulator has no luck, and few attempts are enough to see it, but not to prove more
-# than the interval says.
+# B starts half a one-way delay after A, so the SYNs cross. Most pairs open. Those do not in which one NAT gives each connection
+# another port, so that the peer aims at a wrong one; in which A's NAT is spoilt by a crossing SYN, or B's; or in which neither NAT
+# lets out a SYN-ACK. Each cell has n and the Wilson interval of its share: the simulator has no luck, so two attempts show what
+# happens, and prove no more than the interval says.
 
 # %%
 together = attempts[attempts["offset"] == attempts["offset"].min()]
@@ -52,8 +54,9 @@ matrix_figure(together, "nat_a", "nat_b", title="Opened, B half a one-way delay 
 # %% [markdown]
 # ## Too late
 #
-# If B starts when A's SYN has already come to B's NAT, what that NAT answers decides. Silence does no harm; a RST or an ICMP error
-# ends A's attempt. So does order save what simultaneity cannot: a NAT that is spoilt by a crossing SYN may work when none crosses.
+# If B starts when A's SYN has already come to B's NAT, what happens there decides. Silence does no harm. A RST or an ICMP error ends
+# A's attempt, and a NAT that is open to all lets the SYN in to a host that does not expect it yet, and resets it. Order also saves
+# what simultaneity cannot: behind B's NAT, which a crossing SYN spoils, all is well when A's SYN comes too early to cross.
 
 # %%
 late = attempts[attempts["offset"] == attempts["offset"].max()]

@@ -23,7 +23,7 @@ _TOP: Final = 65_535
 
 
 def odds_figure(
-    table: pd.DataFrame, by: str = "persona", curves: str = "foreign", *, tries: Sequence[int] = TRIES, title: str = ""
+    table: pd.DataFrame, by: str = "nat_a", curves: str = "foreign", *, tries: Sequence[int] = TRIES, title: str = ""
 ) -> Figure:
     """How often the next port is among so many guesses: a panel per level of a factor, a curve per level of another.
 
@@ -72,7 +72,7 @@ def odds_figure(
     return figure
 
 
-def lag_figure(table: pd.DataFrame, by: str = "persona", *, title: str = "") -> Figure:
+def lag_figure(table: pd.DataFrame, by: str = "nat_a", *, title: str = "") -> Figure:
     """Each external port against the one before it, a panel per level: lines are steps, clouds are chance.
 
     Raises:
@@ -88,7 +88,7 @@ def lag_figure(table: pd.DataFrame, by: str = "persona", *, title: str = "") -> 
     return figure
 
 
-def step_figure(table: pd.DataFrame, by: str = "persona", *, reach: int = 12, title: str = "") -> Figure:
+def step_figure(table: pd.DataFrame, by: str = "nat_a", *, reach: int = 12, title: str = "") -> Figure:
     """How often each step from one external port to the next occurred, a panel per level; what is farther is summed up beside.
 
     Args:
@@ -116,7 +116,7 @@ def step_figure(table: pd.DataFrame, by: str = "persona", *, reach: int = 12, ti
     return figure
 
 
-def band_figure(table: pd.DataFrame, by: str = "persona", *, title: str = "") -> Figure:
+def band_figure(table: pd.DataFrame, by: str = "nat_a", *, title: str = "") -> Figure:
     """Where the external ports lie, a row per level: each port a tick, the band between the outermost a line.
 
     Raises:

@@ -215,3 +215,5 @@ def _show(job: Job) -> None:
             continue
         for command in describe(scene, way, {side: made_by(scene, side, job.made.get(side, AUTO)) for side in SIDES}):
             output.data(command)
+    for driver in job.drivers[1:]:
+        output.data(f"# beside: the same {job.size // len(job.drivers)} attempts by the driver {driver}")

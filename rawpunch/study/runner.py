@@ -56,6 +56,19 @@ class Job:
     made: Mapping[Side, str] = field(default_factory=dict)
     """How the lab makes them: words of `wiring.made_by`."""
 
+    def __post_init__(self) -> None:
+        for side, nat in self.nats.items():
+            name = f"nat_{side}"
+            levels = self.experiment.factors[name].levels if name in self.experiment.factors else ()
+            program = len(levels) == 1 and self.made.get(side, "").startswith(wiring.PROGRAM)
+            if levels and not program and levels != (nat.persona if nat else "none",):
+                word = nat.persona if nat else "one"
+                raise BadParameter(
+                    f"{self.experiment.name} varies {name} itself, so it cannot be replaced",
+                    why=f"its rows would say {name}={levels[0]} of attempts through another NAT",
+                    todo=f"--set {name}={word}, and beside it --nat-{side} box:{word} if it is to be made in a certain way",
+                )
+
     @property
     def size(self) -> int:
         """How many attempts it has in all."""

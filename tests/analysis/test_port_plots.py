@@ -24,7 +24,7 @@ def table() -> pd.DataFrame:
     (path,) = (DATA / "port_allocation").iterdir()
     found = samples(load(path))
     few = ["linux-masquerade", "linux-sequential", "symmetric-random"]
-    return found[found["persona"].isin(few) & (found["sources"] == "random")]
+    return found[found["nat_a"].isin(few) & (found["sources"] == "random")]
 
 
 def test_odds_are_the_shares_predicted(table: pd.DataFrame) -> None:
@@ -32,7 +32,7 @@ def test_odds_are_the_shares_predicted(table: pd.DataFrame) -> None:
     figure = odds_figure(table, title="odds", tries=(1, 8))
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["linux-masquerade", "linux-sequential", "symmetric-random"]
     for axes in figure.axes:
-        group = table[table["persona"] == axes.get_title(loc="left")]
+        group = table[table["nat_a"] == axes.get_title(loc="left")]
         for line, level in zip(axes.lines, (0, 2), strict=True):
             estimates = [predicted(group[group["foreign"] == level], tries).estimate for tries in (1, 8)]
             assert list(line.get_ydata()) == estimates  # type: ignore[arg-type]

@@ -8,6 +8,8 @@ import pytest
 
 from rawpunch.dataset.check import verify
 from rawpunch.dataset.store import Dataset, Manifest
+from rawpunch.errors import BadParameter
+from rawpunch.scene import Nat
 from rawpunch.study.experiment import Experiment
 from rawpunch.study.runner import Job, begin, run
 
@@ -61,3 +63,13 @@ def test_lab_and_simulator_make_the_same_attempts_in_one_run(tmp_path: Path) -> 
     assert set(opened) == {"established"}
     assert Manifest.read(dataset.path).driver == "lab"
     assert {verdict["verdict"] for verdict in dataset.manifest.verdicts} <= {"upheld", "undecided"}
+
+
+def test_a_nat_that_an_experiment_varies_is_not_replaced() -> None:
+    """Rows that name one NAT and tell of another would be a lie; the very NAT may be made in a certain way."""
+    few = Experiment.load("nat_matrix").with_settings(["nat_a=full-cone", "nat_b=rst-sender"])
+    with pytest.raises(BadParameter, match="varies nat_a itself") as caught:
+        Job(few, 1, 1, "lab", {"a": Nat(persona="rst-sender")})
+    assert "--set nat_a=rst-sender" in caught.value.todo
+    assert Job(few, 1, 1, "lab", {"a": Nat(persona="full-cone")}, {"a": "box"}).size == 1
+    assert Job(few, 1, 1, "lab", {"a": Nat()}, {"a": "cmd:./mine"}).size == 1

@@ -18,7 +18,7 @@ from rawpunch.study.sampling import sample_of
 from rawpunch.units import MS
 from rawpunch.wire.endpoint import Endpoint
 
-NATS = "persona=linux-masquerade,symmetric-sequential,sequence-rewriter,tiny-table"
+NATS = "nat_a=linux-masquerade,symmetric-sequential,sequence-rewriter,tiny-table"
 
 
 def _run(root: Path, driver: str, *settings: str, repeats: int = 1) -> Dataset:
@@ -81,7 +81,7 @@ def test_each_syn_is_a_mapping_whatever_the_nat_does_to_it(driver: str, tmp_path
     good = attempts[~attempts["disturbed"]].set_index("attempt")
     assert len(good) >= len(attempts) // 2
     assert (counted[good.index] == good["syn_a"]).all()
-    ports = dict(ports_by(run, ["persona", "sources", "foreign"]))
+    ports = dict(ports_by(run, ["nat_a", "sources", "foreign"]))
     assert ports["linux-masquerade", "random", 0].kept == 1
     assert ports["linux-masquerade", "same", 2].step == 0
     assert ports["symmetric-sequential", "random", 0].step == 1
