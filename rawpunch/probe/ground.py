@@ -189,10 +189,8 @@ class Ground(Protocol):
     async def renew(self) -> None:
         """Make the connection to the observer anew, let it join its session, and reset the old one.
 
-        A NAT with a small table would forget the old one, being its oldest; nobody would notice until an answer is late.
-
-        Raises:
-            PartialData: the observer is gone.
+        A NAT with a small table would forget the old one, being its oldest; nobody would notice until an answer is late. Where no
+        new one comes about (a full table may refuse it), the old one stays.
         """
 
     async def hold(self, address: int = 0, *, port: int = 0, answer: Craft | None = None, ttl: int = 64) -> Endpoint:

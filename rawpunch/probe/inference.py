@@ -92,10 +92,11 @@ def mapping(known: Facts) -> Finding:
             reconnections = [clash.reconnection for clash in clashing if clash.reconnection is not None]
             evidence = [number for row in rounds for opening in row.openings for number in opening.evidence]
             by = "reuse_under_clash"
-        elif sum(clash.refused for clash in mapped.clashes) >= 2:
-            by = "port_kept"
         else:
-            return undetermined("the inside port was kept, and two hosts that use one told no more", len(rounds), evidence)
+            refused = sum(clash.refused for clash in mapped.clashes)
+            why = "the inside port is kept, so a mapping for each destination would look like one for all"
+            why += f"; a second host that uses the same one is refused ({refused} of {len(mapped.clashes)})" if refused else ""
+            return undetermined(why, len(rounds), evidence)
     elif kept and known.insiders > 1:
         return undetermined("the inside port was kept, and two hosts that use one told no more", len(rounds), evidence)
     elif kept:
@@ -316,34 +317,29 @@ def hairpin(known: Facts) -> Finding:
         source = "internal_source" if internal == len(turned.sources) else "external_source" if internal == 0 else "mixed"
         return found("true", came.sent, SUREST, came.evidence, source=source)
     evidence = [*came.evidence, *turned.refused.evidence]
-    let_in = _filter_let_in(known, ports_kept=turned.ports_kept)
     if turned.refused.came and unsolicited(known).klass == "drop":
         return found("false", came.sent, SUREST, evidence, "the box itself answers by RST", refused=True)
-    if let_in:
-        return found("false", came.sent, silence(came, known.loss), evidence, refused=turned.refused.came > 0)
-    return untested(let_in_why(known), refused=turned.refused.came > 0)
+    hidden = _hidden(known, ports_kept=turned.ports_kept)
+    if hidden:
+        return untested(hidden, refused=turned.refused.came > 0)
+    return found("false", came.sent, silence(came, known.loss), evidence, refused=turned.refused.came > 0)
 
 
-def let_in_why(known: Facts) -> str:
-    """Why silence would say nothing of hairpinning."""
-    return (
-        "the filter would hide it: each inside endpoint's port towards the other is not known beforehand"
-        if mapping(known).klass != "endpoint_independent"
-        else "a NAT that lets no SYNs cross would hide it"
-    )
-
-
-def _filter_let_in(known: Facts, *, ports_kept: bool) -> bool:
-    """Whether a hairpinned packet would have passed the filter and the session, so that silence means that there was none."""
+def _hidden(known: Facts, *, ports_kept: bool) -> str:
+    """Why silence would say nothing of hairpinning; "" if a hairpinned packet would have come in."""
     klass = filtering(known).klass
     if klass == "endpoint_independent":
-        return True
+        return ""
     if klass is None or (mapping(known).klass != "endpoint_independent" and not ports_kept):
-        return False
-    if klass == "address_dependent":
-        return True
-    picks_up = known.sessions is not None and known.sessions.bare_ack.came > 0
-    return crossing(known).klass == "passes" or picks_up
+        return "the filter would hide it: each inside endpoint's port towards the other is not known beforehand"
+    answer = unsolicited(known)
+    silent = answer.klass == "drop"
+    if silent and known.sessions is not None and known.sessions.bare_ack.came:
+        return ""
+    survival = {"rst": rst(known).klass, "icmp": icmp(known).klass}
+    if not silent and not answer.detail.get("held") and survival.get(answer.klass or "") != "survives":
+        return "the filter would hide it: its answer to the first packet ends the session that lets the second one in"
+    return "" if crossing(known).klass == "passes" else "a NAT that lets no SYNs cross would hide it"
 
 
 def overloading(known: Facts) -> Finding:
@@ -449,8 +445,13 @@ def table(known: Facts) -> Finding:
     lived = sum(tally.came > 0 for tally in seen.alive)
     if not seen.short:
         return found("roomy", seen.opened, SUREST, evidence, at_least=seen.opened)
+    if seen.came < seen.opened:
+        why = f"{seen.opened - seen.came} of {seen.opened} connections were refused; older ones of this probe may fill the table"
+        return undetermined(why, seen.opened, evidence)
     if min((silence(tally, known.loss) for tally in seen.alive if not tally.came), default=SUREST) < SUREST - 0.001:
         return undetermined("sessions seem to be missing, but packets were lost", seen.opened, evidence)
+    if 2 * lived > seen.opened:
+        return undetermined("some sessions were gone, and not all that were older", seen.opened, evidence, lived=lived)
     return found("small", seen.opened, SUREST, evidence, lived=lived, refused=seen.opened - seen.came)
 
 

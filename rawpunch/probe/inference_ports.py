@@ -17,9 +17,12 @@ from typing import Any, Final
 from rawpunch.probe import facts
 from rawpunch.probe.facts import Facts, Sample
 from rawpunch.probe.finding import SUREST, Finding, found, undetermined, untested
-from rawpunch.probe.statistics import PORTS, Steps, odds, spread, steps, wrapped
+from rawpunch.probe.statistics import PORTS, Steps, odds, regularity_p, spread, steps, wrapped
 
 _FEWEST: Final = 12
+_FEW: Final = 4
+_UNIFORM_P: Final = 1e-6
+"""Below this, ports were not evenly drawn."""
 _MOSTLY: Final = 0.9
 _MODE: Final = 0.6
 _SIGN_P: Final = 1e-6
@@ -114,28 +117,34 @@ def _stepping(here: Sequence[Seat], alone: Sequence[Seat], evidence: list[int]) 
     if not strides:
         return None
     stride, every = max(strides, key=lambda one: one[1].n)
-    hits = sum(wrapped(two.port - one.port) == stride for row in by_address.values() for one, two in _pairs(row))
+    pairs = [pair for row in by_address.values() for pair in _pairs(row)]
+    hits = sum(wrapped(two.port - one.port) == stride for one, two in pairs)
     detail: dict[str, Any] = {
         "stride": stride,
         "steps": asdict(every),
-        "odds": asdict(odds(hits, every.n)),
+        "odds": asdict(odds(hits, len(pairs))),
     }
     crossed = [seat for seat in here if seat.sample.phase == facts.SAMPLING_CROSSED]
     detail |= _crossing(crossed)
     confidence = 1 - (1 - every.share + 1e-9) ** every.n if every.share >= _MODE else 1 - every.sign_p
-    theirs = [seat for seat in crossed if seat.sample.insider == 1]
-    ours = [seat for seat in crossed if seat.sample.insider == 0]
-    if theirs and ours:
-        if not {seat.address for seat in theirs} & {seat.address for seat in ours}:
-            return undetermined(
-                "ports are counted up, and the second inside host has another external address: one counter or a block of each",
-                len(alone),
-                evidence,
-                **detail,
-            )
-        if _apart(ours, theirs, abs(stride)):
-            return _block(here, alone, evidence, detail)
-    return found("sequential", len(alone), confidence, evidence, **detail)
+    blocks = _own_blocks(crossed, abs(stride))
+    if blocks:
+        return _block(here, alone, evidence, detail)
+    if blocks is None and {seat.sample.insider for seat in here} != {0}:
+        why = "ports are counted up, and the second inside host did not show whether it has a counter of its own"
+        return undetermined(why, len(alone), evidence, **detail)
+    caveat = "a block of this host, given out in order, would look the same; a second inside address would tell"
+    return found("sequential", len(alone), confidence, evidence, caveat if blocks is None else "", **detail)
+
+
+def _own_blocks(crossed: Sequence[Seat], stride: int) -> bool | None:
+    """Whether two hosts that take ports in turn get them from ranges apart; None if they met at no external address."""
+    apart: list[bool] = []
+    for address in {seat.address for seat in crossed}:
+        ours, theirs = ([seat for seat in crossed if seat.address == address and seat.sample.insider == host] for host in (0, 1))
+        if min(len(ours), len(theirs)) >= _FEW:
+            apart.append(_apart(ours, theirs, stride))
+    return apart[0] if apart and len(set(apart)) == 1 else None
 
 
 def _stride_across(row: Sequence[Seat]) -> tuple[int, Steps] | None:
@@ -177,6 +186,9 @@ def _drawing(here: Sequence[Seat], alone: Sequence[Seat], evidence: list[int]) -
     narrow = [group for group in wide if spread([seat.port for seat in group]).whole_p < _WHOLE_P]
     if len(narrow) == len(wide) >= 2 and any(_apart(one, two, 0) for one, two in itertools.combinations(wide, 2)):
         return _block(here, alone, evidence, detail)
+    regular_p = regularity_p([wrapped(two.port - one.port) for one, two in _pairs(alone)], every.high - every.low + 1)
+    if regular_p < _UNIFORM_P or (every.uniform_p < _UNIFORM_P and every.high - every.low >= every.n):
+        return undetermined("ports are neither kept nor counted up nor evenly drawn", len(alone), evidence, **detail)
     if every.whole_p >= _WHOLE_P:
         if (every.high - every.low + 1) / PORTS >= _ALL:
             return found("random", len(alone), SUREST, evidence, **detail)

@@ -17,6 +17,8 @@ from rawpunch.wire.seq import add
 _ALONE: Final = 48
 _MORE: Final = 128
 _CROSSED: Final = 40
+_LAST: Final = 6
+"""Where as many of the last ones do not come through, the table seems to be full, and more would say nothing."""
 _AGAIN: Final = 12
 _GAP_NS: Final = 2 * MS
 """Between one SYN and the next."""
@@ -40,7 +42,7 @@ async def sample_alone(kit: Kit, remote: Endpoint) -> tuple[Sample, ...]:
         await prove_all(kit)
         samples = await _sampled(kit, remote, [0] * _ALONE, facts.SAMPLING_ALONE)
     kept = sum(sample.mapped is not None and sample.mapped.port == sample.inside.port for sample in samples)
-    if 2 * kept < len(samples):
+    if 2 * kept < len(samples) and any(sample.mapped is not None for sample in samples[-_LAST:]):
         samples += await _sampled(kit, remote, [0] * _MORE, facts.SAMPLING_MORE)
     return samples
 

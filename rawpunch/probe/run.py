@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 from rawpunch.errors import PartialData
 from rawpunch.probe import plan_modest as modest
@@ -20,7 +21,10 @@ from rawpunch.probe.plan_sessions import sessions
 from rawpunch.probe.plan_table import SHORT_AGES, ages, long_ages, table
 from rawpunch.probe.remotes import Remotes, take
 from rawpunch.probe.report import Report, report_of
-from rawpunch.units import SECOND
+from rawpunch.units import MS, SECOND, format_duration
+
+_WATCH_NS: Final = 250 * MS
+"""How often to see whether all is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,8 @@ class Options:
     """Whether to wait for timers of minutes and hours."""
     timer_limit_ns: int = 7_500 * SECOND
     """How long to wait for them, or twice that where one falls in between; RFC 5382, REQ-5 asks for 2 h 4 min."""
+    deadline_ns: int = 60 * SECOND
+    """When to give up, long timers not counted; what was found by then is reported."""
 
 
 async def probe(ground: Ground, options: Options | None = None) -> Report:
@@ -47,11 +53,35 @@ async def gather(ground: Ground, options: Options | None = None) -> Facts:
     kit = Kit(ground)
     known.openings = kit.openings
     try:
-        await _gather(kit, known, options or Options())
+        await _in_time(kit, known, options or Options())
     except PartialData as error:
         known.broken_off = "; ".join(part for part in (error.what, error.why) if part)
     known.loss, known.rtt_ns = kit.loss, kit.rtt_ns
     return known
+
+
+async def _in_time(kit: Kit, known: Facts, options: Options) -> None:
+    """Gather until the deadline.
+
+    Raises:
+        PartialData: it has come, or the observer is gone.
+    """
+    ground, over = kit.ground, [False]
+    limit_ns = options.deadline_ns + (3 * options.timer_limit_ns if options.timers else 0)
+
+    async def work() -> None:
+        await _gather(kit, known, options)
+        over[0] = True
+        await ground.sleep(0)
+
+    async def watch() -> None:
+        end_ns = ground.now() + limit_ns
+        while not over[0]:
+            if ground.now() >= end_ns:
+                raise PartialData(f"the probe was not done after {format_duration(limit_ns)}")
+            await ground.until(lambda: over[0], min(end_ns, ground.now() + _WATCH_NS))
+
+    await ground.together(work(), watch())
 
 
 async def _gather(kit: Kit, known: Facts, options: Options) -> None:
@@ -68,8 +98,14 @@ async def _gather(kit: Kit, known: Facts, options: Options) -> None:
     known.samples = await sample_alone(kit, remotes.first)
     known.samples += await sample_crossed(kit, remotes.first)
     known.table = await table(kit, remotes)
+    if known.table.came == 0:
+        known.broken_off = "the NAT lets no further connections out; its table may be full"
+        return
     kit.gently = known.table.short
     await kit.ground.together(_unsolicited(kit, known, remotes), _ages(kit, known, remotes), _quick(kit, known, remotes))
+    died = [one.age_ns for one in known.aged if one.control.came and not one.alive.came]
+    if died:
+        known.aged = await ages(kit, remotes, [age_ns for age_ns in SHORT_AGES if age_ns <= min(died)])
     if options.timers:
         known.aged += await long_ages(kit, remotes, options.timer_limit_ns)
 

@@ -85,6 +85,19 @@ def range_p(n: int, share: float) -> float:
     return float(min(1.0, n * share ** (n - 1) * (1 - share) + share**n))
 
 
+def regularity_p(differences: Sequence[int], width: int) -> float:
+    """How likely the most frequent step is to occur as often if each port is drawn on its own from as many; an upper bound.
+
+    Each single step has a chance of at most 1 / width, and there are 2 * width - 1 of them.
+    """
+    from scipy.stats import binom  # noqa: PLC0415
+
+    if not differences or width < 3:
+        return 1.0
+    most = Counter(differences).most_common(1)[0][1]
+    return min(1.0, float(binom.sf(most - 1, len(differences), 1 / width)) * (2 * width - 1))
+
+
 @dataclass(frozen=True, slots=True)
 class Odds:
     """How often the next port was the expected one."""

@@ -204,7 +204,11 @@ class SimGround:
     async def renew(self) -> None:
         """Connect anew and end the old connection."""
         old, self._control = self._control, None
-        await self._connected()
+        try:
+            await self._connected()
+        except PartialData:
+            self._control = old
+            return
         if old is not None:
             self._host.emit(Segment(old[0], Endpoint(self.outside.addresses[0], PORTS[0]), Flags.RST | Flags.ACK, 1, 1))
 
