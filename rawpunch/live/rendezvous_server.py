@@ -253,6 +253,9 @@ class RendezvousServer:
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _KERNEL_BUFFER)
+            # accepted sockets inherit it; asyncio leaves it alone where a socket's protocol number is 0, as here. Without it a
+            # "go" waits for the peer's delayed ACK of what was said before
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.bind((endpoint.address, endpoint.port))
         except OSError:
             sock.close()

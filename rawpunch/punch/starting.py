@@ -5,9 +5,10 @@ question (t2) and sent the answer (t3). Each message took some time of 0 or more
 no less than t3 - t4 and no more than t2 - t1 (RFC 5905, section 8, takes the middle; half the width is the most it can be wrong).
 Of several exchanges the narrowest counts, and clocks drift apart afterwards.
 
-An agreed instant is off by the sum of both peers' bounds at most. Where that is more than a plan stands, the server says "go" to
-the farther peer first and to the nearer one later by half the difference of their round trips: both hear it at one instant, if
-each way is as long as the way back; if not, they are half of both round trips apart at most.
+An agreed instant is off by the sum of both peers' bounds at most. Where that is more than a plan stands, the server may say "go"
+to the farther peer first and to the nearer one later by half the difference of their round trips: both hear it at one instant, if
+each way is as long as the way back; if not, they are half of both round trips apart at most. Bounds that were measured over the
+same ways are about as wide as that; then the instant is the better one, since a single stall or lost segment holds a word up.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from rawpunch.units import MS
 
 DRIFT_PPM: Final = 100
 """How fast two clocks may drift apart, in parts per million: as much as two cheap crystals do."""
+_CLEARLY: Final = 2
+"""A word must be better than an instant by this factor to be preferred."""
 LEAD_NS: Final = 50 * MS
 """How long before the instant the last of two peers should know of it."""
 
@@ -117,7 +120,7 @@ def agree(now_ns: int, a: Readiness, b: Readiness) -> AtInstant | OnReceipt:
     told_apart_ns = (a.rtt_ns + b.rtt_ns) // 2
     if a.error_ns is not None and b.error_ns is not None:
         error_ns = a.error_ns + b.error_ns
-        if error_ns <= max(min(a.tolerance_ns, b.tolerance_ns), 0) or error_ns <= told_apart_ns:
+        if error_ns <= max(min(a.tolerance_ns, b.tolerance_ns), _CLEARLY * told_apart_ns):
             return AtInstant(now_ns + max(a.rtt_ns, b.rtt_ns) + LEAD_NS, error_ns)
     lag_ns = (a.rtt_ns - b.rtt_ns) // 2
     return OnReceipt(max(-lag_ns, 0), max(lag_ns, 0), told_apart_ns)

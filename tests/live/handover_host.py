@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from unittest.mock import patch
 
 from rawpunch.channel import Channel
@@ -24,8 +24,22 @@ from rawpunch.live import repair
 from rawpunch.live.connecting import Opened, open_connection, open_connection_async
 from rawpunch.live.guard import Guard
 from rawpunch.live.packet_filter import one_flow
+from rawpunch.live.rendezvous_client import RendezvousClient
 from rawpunch.live.repair import end_repair
 from rawpunch.live.sockets import RawPort
+from rawpunch.punch.rendezvous import (
+    Account,
+    Accounted,
+    Go,
+    Introduce,
+    Introduced,
+    Introducing,
+    Joined,
+    Register,
+    Registered,
+    Start,
+    room_name,
+)
 from rawpunch.units import MS, US
 from rawpunch.wire.codec import decode, encode
 from rawpunch.wire.endpoint import Endpoint
@@ -33,6 +47,7 @@ from rawpunch.wire.options import Mss, Nop, SackPermitted, Timestamps, WindowSca
 from rawpunch.wire.segment import Flags, Segment
 
 Found = dict[str, Any]
+T = TypeVar("T")
 CAP_NET_ADMIN, CAP_NET_RAW = 12, 13
 
 
@@ -131,6 +146,49 @@ class Host:
         self.opened.pop(port).sock.close()
         return {}
 
+    def meet(self, server: str, local: str, method: Any, clock: bool, first: bool) -> Found:
+        """Meet the other at a rendezvous server, and connect from the same port when the server says so.
+
+        Args:
+            server: where it listens.
+            local: our endpoint, for the server and for the peer.
+            method: as `connect` has it.
+            clock: whether to measure the server's clock, so that an instant can be agreed.
+            first: whether to wait for the other, and ask for the introduction.
+        """
+
+        async def met() -> tuple[Opened, Found]:
+            own = Endpoint.parse(local)
+            async with await RendezvousClient.connect(Endpoint.parse(server), local=own) as client:
+                registered = await client.ask(Register(room=room_name("lab"), inside=own), Registered)
+                if clock:
+                    await client.measure_clock()
+                if first:
+                    other = registered.peers[0] if registered.peers else (await told(client, Joined)).peer
+                    await client.ask(Introduce(to=other.number), Introducing)
+                introduced = await told(client, Introduced)
+                await client.ready(introduced.pair, tolerance_ns=5 * MS)
+                word, came_ns = await client.news(3)
+                assert isinstance(word, Start | Go)
+                assert clock == isinstance(word, Start)
+                at_ns = came_ns
+                if isinstance(word, Start) and client.offset is not None:
+                    at_ns = client.offset.to_own(word.at_ns)
+                opened = await open_connection_async(introduced.peer.endpoint, local=own, method=method, timeout=3, at=at_ns)
+                account = await client.ask(Account(), Accounted)
+            found = {
+                "you": str(registered.you),
+                "at_ns": at_ns,
+                "error_ns": word.error_ns,
+                "carried": account.came + account.went,
+            }
+            return opened, found
+
+        opened, found = asyncio.run(met())
+        opened.sock.setblocking(True)
+        self.opened[opened.local.port] = opened
+        return found | {"method": opened.method}
+
     # --- peers that are no kernel ---
 
     def crossing_then(self, peer: str, local: str, what: str, at: int) -> Found:
@@ -212,6 +270,14 @@ class Host:
         open_now = len(list(Path("/proc/self/fd").iterdir()))
         more, self.descriptors = open_now - self.descriptors, open_now
         return {"states": states, "more_descriptors": more}
+
+
+async def told(client: RendezvousClient, kind: type[T]) -> T:
+    """The next thing of a kind that the server says."""
+    while True:
+        found, _ = await client.news(3)
+        if isinstance(found, kind):
+            return found
 
 
 def read(sock: socket.socket, count: int) -> bytes:
