@@ -6,7 +6,8 @@ port is added up. So the odds are honest about two things at once: which rule it
 - *Same*: the mapping is used again for every remote endpoint (RFC 4787, section 4.1).
 - *Kept*: the inside port is seen outside.
 - *Steps*: last port plus a stride, round and round in a range; between two of ours, others take a number of ports that is Poisson
-  of an unknown rate, in proportion to the time between. Where parity is kept (RFC 4787, REQ-4), a step goes on until it fits.
+  or (bursts) negative binomial, of an unknown rate, in proportion to the time between. Where parity is kept (RFC 4787, REQ-4),
+  a step goes on until it fits.
 - *Drawn*: any port of a range, of an aligned block, or of a band that is known from the ports alone (`band`).
 
 An observation is a new mapping each; time, if it is given, is the observer's or one's own, alike.
@@ -18,8 +19,8 @@ import enum
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
-from itertools import pairwise
+from functools import cache, lru_cache
+from itertools import pairwise, product
 from typing import Final
 
 import numpy as np
@@ -31,8 +32,14 @@ from rawpunch.wire.endpoint import MAX_PORT
 _Floats = NDArray[np.float64]
 
 _PORTS: Final = MAX_PORT + 1
-_RATES: Final[_Floats] = np.array([0.0, *(2 ** (half / 2) for half in range(-8, 17))])
-"""Mappings of others between two of ours; the first of them is a quiet NAT."""
+_MEANS: Final[_Floats] = np.array([2 ** (half / 2) for half in range(-8, 17)])
+_SHAPES: Final = (1.0, 4.0)
+_RATES: Final[_Floats] = np.concatenate([[0.0], _MEANS, *([_MEANS] * len(_SHAPES))])
+"""Mappings of others between two of ours, on average: the first is a quiet NAT; then Poisson, and then bursts."""
+_BURSTS: Final = slice(1 + len(_MEANS), None)
+"""Where the number is negative binomial: of the same average, and now and then many at once."""
+_SHAPE: Final[_Floats] = np.repeat(_SHAPES, len(_MEANS))
+"""Its shape r, by rate: the variance is m + m^2 / r; 1 is geometric."""
 _RATE_PRIOR: Final[_Floats] = np.array([0.4, *[0.6 / (len(_RATES) - 1)] * (len(_RATES) - 1)])
 _HORIZON: Final = 1024
 """Steps that are looked ahead."""
@@ -273,29 +280,66 @@ def _steps(seen: Sequence[Mapped], inside_port: int | None, gaps: list[float]) -
     ranges = list(_ranges(ports))
     if any(a > b for a, b in pairwise(ports)) and any(a < b for a, b in pairwise(ports)):  # perhaps it went round
         ranges.append((min(ports), max(ports), 2 * _OTHER_RANGE / _PORTS**2))
-    ahead = _taken(gaps[-1])
     for parity, log_prior in _parities(seen, inside_port, Kind.STEPS):
-        for stride, prior in _strides(ports):
-            if parity is not None and abs(stride) != 1:
-                continue  # an even stride keeps it by itself
-            for low, high, range_prior in ranges:
-                width = high - low + 1
-                if abs(stride) >= width:
-                    continue
-                fits = _rates(ports, stride, width, gaps, fitting=parity is not None)
-                if fits is None:
-                    continue
-                top = float(fits.max())
-                rates = np.exp(fits - top)
-                weight = log_prior + math.log(prior * range_prior / width * rates.sum()) + top
-                if parity is None:
-                    odds = rates @ ahead / rates.sum()
-                else:
-                    odds = _next_fitting(rates @ _taken_fitting() / rates.sum(), (ports[-1] ^ parity) & 1)
-                steps = np.arange(1, min(_HORIZON, width // abs(stride)) + 1)
-                where = low + (ports[-1] + stride * steps - low) % width
-                why = f"{stride:+d} each within {low}..{high}, {_busy(float(rates @ _RATES / rates.sum()))}"
-                yield _Rule(Kind.STEPS, weight, why, where, odds[: len(steps)])
+        paces: dict[tuple[int, ...], _Pace | None] = {}
+        for (stride, prior), (low, high, range_prior) in product(_strides(ports), ranges):
+            width = high - low + 1
+            if abs(stride) >= width or (parity is not None and abs(stride) != 1):
+                continue  # an even stride keeps parity by itself
+            walked = _walked(ports, stride, width)
+            if walked is None:
+                continue
+            if walked not in paces:
+                paces[walked] = _pace(walked, gaps, None if parity is None else (ports[-1] ^ parity) & 1)
+            pace = paces[walked]
+            if pace is None:
+                continue
+            steps = np.arange(1, min(_HORIZON, width // abs(stride)) + 1)
+            where = low + (ports[-1] + stride * steps - low) % width
+            weight = log_prior + math.log(prior * range_prior / width) + pace.log_weight
+            yield _Rule(Kind.STEPS, weight, f"{stride:+d} each within {low}..{high}, {pace.why}", where, pace.odds[: len(steps)])
+
+
+@dataclass(frozen=True, slots=True)
+class _Pace:
+    """How fast others take ports, told from numbers of steps."""
+
+    log_weight: float
+    odds: _Floats
+    """That ours is 1, 2, 3 ... steps on."""
+    why: str
+
+
+def _walked(ports: list[int], stride: int, width: int) -> tuple[int, ...] | None:
+    """How many steps lie between ports; None where that is no whole number."""
+    found = []
+    for before, after in pairwise(ports):
+        distance = (after - before if stride > 0 else before - after) % width
+        if distance == 0 or distance % abs(stride):
+            return None
+        found.append(distance // abs(stride))
+    return tuple(found)
+
+
+def _pace(walked: tuple[int, ...], gaps: list[float], odd: int | None) -> _Pace | None:
+    """The pace that makes such steps likely; None if none does.
+
+    Args:
+        walked: steps from port to port.
+        gaps: how long each took, and the one to come takes.
+        odd: where parity is kept, whether an odd step fits (1) or an even one (0).
+    """
+    found = np.log(_RATE_PRIOR)
+    for steps, gap in zip(walked, gaps, strict=False):
+        found = found + (_log_taken(steps - 1, gap) if odd is None else _log_fitting(steps))
+    if not np.isfinite(found).any():
+        return None
+    top = float(found.max())
+    rates = np.exp(found - top)
+    total = float(rates.sum())
+    rates /= total
+    odds = rates @ _taken(gaps[-1]) if odd is None else _next_fitting(rates @ _taken_fitting(), odd)
+    return _Pace(math.log(total) + top, odds, _busy(float(rates @ _RATES)))
 
 
 def _busy(rate: float) -> str:
@@ -312,23 +356,20 @@ def _strides(ports: list[int]) -> Iterator[tuple[int, float]]:
         yield stride, _OTHER_STRIDE / len(others) / (1 + abs(stride))
 
 
-def _rates(ports: list[int], stride: int, width: int, gaps: list[float], *, fitting: bool) -> _Floats | None:
-    """Log-likelihood of the steps, and prior, by the rate at which others take ports; None if no rate makes such steps."""
-    found = np.log(_RATE_PRIOR)
-    for (before, after), gap in zip(pairwise(ports), gaps, strict=False):
-        distance = (after - before if stride > 0 else before - after) % width
-        if distance == 0 or distance % abs(stride):
-            return None
-        steps = distance // abs(stride)
-        found = found + (_log_fitting(steps) if fitting else _log_poisson(steps - 1, gap))
-    return found if np.isfinite(found).any() else None
-
-
-def _log_poisson(count: int, gap: float) -> _Floats:
-    """That others took `count` ports in a gap, by rate."""
+def _log_taken(count: int, gap: float) -> _Floats:
+    """That others took `count` ports in a gap (log), by rate."""
     mean = _RATES * gap
     with np.errstate(divide="ignore"):
-        return np.asarray((count * np.log(mean) if count else 0.0) - mean - math.lgamma(count + 1))
+        found = np.asarray((count * np.log(mean) if count else 0.0) - mean - math.lgamma(count + 1))
+    bursts = mean[_BURSTS]
+    ways = np.repeat([math.lgamma(count + shape) - math.lgamma(shape) for shape in _SHAPES], len(_MEANS))
+    found[_BURSTS] = _log_burst(count, bursts, _SHAPE) + ways - math.lgamma(count + 1)
+    return found
+
+
+def _log_burst(counts: int | NDArray[np.int64], means: _Floats, shapes: _Floats) -> _Floats:
+    """The part of a negative binomial's logarithm that depends on the mean."""
+    return np.asarray(counts * np.log(means / (shapes + means)) - shapes * np.log1p(means / shapes))
 
 
 def _log_fitting(steps: int) -> _Floats:
@@ -340,15 +381,14 @@ def _log_fitting(steps: int) -> _Floats:
         return np.asarray(np.log(taken[:, steps - 1] + (taken[:, steps - 2] if steps > 1 else 0.0)))
 
 
+@lru_cache(maxsize=4)
 def _taken(gap: float) -> _Floats:
     """How likely others take 0, 1, 2 ... ports in a gap: a row for each rate."""
-    found = np.zeros((len(_RATES), _HORIZON))
-    mean = _RATES * gap
-    counts = np.arange(_HORIZON)
+    mean, counts = _RATES[:, None] * gap, np.arange(_HORIZON)
     with np.errstate(divide="ignore", invalid="ignore"):
-        found[:] = np.exp(counts * np.log(mean)[:, None] - mean[:, None] - _log_factorials())
-    found[mean == 0] = 0
-    found[mean == 0, 0] = 1
+        found = np.exp(counts * np.log(mean) - mean - _log_factorials())
+    found[_BURSTS] = np.exp(_log_burst(counts, mean[_BURSTS], _SHAPE[:, None]) + _burst_ways())
+    found[0] = counts == 0
     return found
 
 
@@ -358,16 +398,24 @@ def _log_factorials() -> _Floats:
 
 
 @cache
+def _burst_ways() -> _Floats:
+    """Log of Gamma(n + r) / Gamma(r) / n! for each rate of bursts and n."""
+    rows = [[math.lgamma(count + shape) - math.lgamma(shape) for count in range(_HORIZON)] for shape in _SHAPES]
+    return np.repeat(np.array(rows), len(_MEANS), axis=0) - _log_factorials()
+
+
+@cache
 def _taken_fitting() -> _Floats:
     """The same where theirs have to fit too, and step over a port half of the time (Panjer's recursion for one or two each).
 
-    All gaps count as equal here.
+    All gaps count as equal here, and nothing as a burst.
     """
     half = _RATES / 2
     found = np.zeros((len(_RATES), _HORIZON))
     found[:, 0] = np.exp(-2 * half)
     for ports in range(1, _HORIZON):
         found[:, ports] = half / ports * (found[:, ports - 1] + (2 * found[:, ports - 2] if ports > 1 else 0.0))
+    found[_BURSTS] = 0.0
     return found
 
 

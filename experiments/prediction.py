@@ -1,0 +1,85 @@
+"""How many ports must be guessed to meet the next one, and are the odds that a forecast states the share of its hits?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rawpunch.analysis.foretelling import calibration, forecasts, hit
+from rawpunch.analysis.statistics import wilson
+from rawpunch.nat import personas
+from rawpunch.nat.behavior import Allocation
+from rawpunch.scene import Nat, Scene
+from rawpunch.study.experiment import Cell, Factor, Sampling, Sources, Verdict, judge
+from rawpunch.units import MS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from rawpunch.dataset.store import Dataset
+
+QUESTION = (
+    "How many ports must be guessed to meet the next one, with others' connections in between, and do the stated odds hold?"
+)
+CLAIMS = ("C14",)
+FACTORS = {
+    "persona": Factor(
+        (
+            "symmetric-sequential",
+            "symmetric-sequential-2",
+            "linux-sequential",
+            "port-block",
+            "carrier-grade-band",
+            "symmetric-random",
+        ),
+        "the NAT: a persona, or the file of one",
+    ),
+    "foreign": Factor((0, 1, 2, 4, 8), "connections of another inside host after each of ours, on average"),
+}
+REPEATS = 4
+LEAN = True
+
+_GUESSES = 64
+
+
+def scene(cell: Cell) -> Scene:
+    """The NAT in front of A, and none elsewhere."""
+    return Scene.between(Nat(persona=str(cell["persona"])), None, 4 * MS)
+
+
+def attempt(cell: Cell) -> Sampling:
+    """A sample of its ports."""
+    return Sampling(connections=32, sources=Sources.RANDOM, foreign=int(cell["foreign"]))
+
+
+def verdicts(attempts: pd.DataFrame, run: Dataset) -> list[Verdict]:  # noqa: ARG001  the mappings have it all
+    """Whether ports that count are foretold and others not, and whether stated odds come true."""
+    table = forecasts(run)
+    made = {name: personas.load(name).behavior.ports.allocation for name in table["persona"].unique()}
+    counts = table[table["persona"].map(made) == Allocation.SEQUENTIAL]
+    draws = table[table["persona"].map(made).isin([Allocation.RANDOM, Allocation.BANDED])]
+    found = [
+        _told("ports that count are met at the first guess, without cross traffic", counts[counts["foreign"] == 0], 1),
+        _told(f"and at one of {_GUESSES} guesses whatever the cross traffic", counts, _GUESSES),
+        _told(f"ports that are drawn are not met at one of {_GUESSES} guesses", draws, _GUESSES, never=True),
+    ]
+    return found + [_honest(table, guesses) for guesses in (1, 8, _GUESSES)]
+
+
+def _told(statement: str, table: pd.DataFrame, guesses: int, *, never: bool = False) -> Verdict:
+    if table.empty:
+        return Verdict("C14", statement, "undecided", 0, why="no such NAT was sampled")
+    share = hit(table, guesses)
+    rate = wilson(share.n - share.successes, share.n) if never else share
+    return Verdict("C14", statement, judge(rate, 0.9), share.n, rate.estimate, rate.low, rate.high)
+
+
+def _honest(table: pd.DataFrame, guesses: int) -> Verdict:
+    """Odds are too good or too bad if the interval of the hits leaves them out by more than a twentieth."""
+    stated, _, off = calibration(table, guesses)
+    share = hit(table, guesses)
+    low, high = share.low - 0.05, share.high + 0.05
+    words = f"the odds stated for {guesses} guesses are the share of hits, to a twentieth"
+    why = f"stated {stated:.3f}, {off:+.1f} standard deviations off"
+    return Verdict(
+        "odds", words, "upheld" if low <= stated <= high else "refuted", share.n, share.estimate, share.low, share.high, why=why
+    )
