@@ -120,11 +120,11 @@ class Kit:
             inside, remote, Flags.SYN, self.fresh_iss(), window=20_000 + self._tag % 45_000, options=SYN_OPTIONS, ttl=ttl
         )
 
-    def arrived(self, syn: Segment) -> Seen | None:
-        """The record of a SYN at the observer."""
-        for seen in self.ground.seen(Place.OBSERVER, syn.destination):
+    def arrived(self, syn: Segment, after: int = 0) -> Seen | None:
+        """The record of a SYN at the observer, if it has a higher number than `after`."""
+        for seen in self.ground.seen(Place.OBSERVER, syn.destination, after):
             packet = seen.packet
-            if isinstance(packet, Segment) and packet.kind == "SYN" and (packet.window == syn.window or packet.seq == syn.seq):
+            if isinstance(packet, Segment) and (packet.window == syn.window or packet.seq == syn.seq) and packet.kind == "SYN":
                 return seen
         return None
 
@@ -141,12 +141,16 @@ class Kit:
     async def _by_syn(self, local: Endpoint, remote: Endpoint, tries: int) -> Opening | None:
         """By a SYN, repeated until the observer has it."""
         syn = self.syn(local, remote)
+        numbers: list[int] = []
         for number in range(1, tries + 1):
             sent = await self.ground.send(syn)
-            known = await self.ground.until(lambda: self.arrived(syn) is not None, self.ground.now() + self.patience_ns)
+            numbers.append(sent.number)
+            known = await self.ground.until(
+                lambda: self.arrived(syn, numbers[0]) is not None, self.ground.now() + self.patience_ns
+            )
             if not known and number == tries:
                 await self.ground.settle()  # it may have come, and word of it may be late where packets get lost
-            came = self.arrived(syn)
+            came = self.arrived(syn, numbers[0])
             if came is not None and isinstance(came.packet, Segment):
                 return Opening(
                     inside=local,
@@ -203,8 +207,8 @@ class Kit:
             seen
             for seen in self.ground.seen(Place.OBSERVER, segment.destination)
             if isinstance(seen.packet, Segment)
-            and seen.packet.flags == segment.flags
             and (seen.packet.source == source if source is not None else seen.packet.window == segment.window)
+            and seen.packet.flags == segment.flags
         ]
 
     # --- from the observer ---

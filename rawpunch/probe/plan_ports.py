@@ -77,9 +77,9 @@ async def _sampled(kit: Kit, remote: Endpoint, insiders: Sequence[int], phase: s
         await kit.reset(syn.source, remote, add(syn.seq, 1))
     syns = [syn for _, syn, _ in sent]
     last = syns[-1]
-    await ground.until(lambda: kit.arrived(last) is not None, ground.now() + kit.patience_ns)
+    await ground.until(lambda: kit.arrived(last, sent[-1][2]) is not None, ground.now() + kit.patience_ns)
     await ground.settle()
-    arrived = [kit.arrived(syn) for syn in syns]
+    arrived = [kit.arrived(syn, number) for _, syn, number in sent]
     kit.control(len(syns), sum(seen is not None for seen in arrived))
     samples: list[Sample] = []
     for (insider, syn, number), seen in zip(sent, arrived, strict=True):

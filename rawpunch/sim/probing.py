@@ -6,6 +6,7 @@ evicted, and is made anew. What the observer has seen is known here when word of
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -179,7 +180,8 @@ class SimGround:
 
     def seen(self, place: Place, at: Endpoint, after: int = 0) -> tuple[Seen, ...]:
         """What has come."""
-        return tuple(record for record in self._known.get((place, at), ()) if record.number > after)
+        known = self._known.get((place, at), [])
+        return tuple(known[bisect_right(known, after, key=_number) :])
 
     # --- observer ---
 
@@ -418,3 +420,7 @@ class SimGround:
         self._host.emit(Segment(source, target, Flags.SYN, self._crossing.randrange(1 << 28, 1 << 32), options=SYN_OPTIONS))
         gap_ns = round(self._crossing.expovariate(self._how.cross_per_s) * SECOND)
         self.world.at(self.world.now + gap_ns, self._cross, None)
+
+
+def _number(record: Seen) -> int:
+    return record.number
