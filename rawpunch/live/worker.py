@@ -21,6 +21,7 @@ from rawpunch.channel import Channel, Message
 from rawpunch.clock import SPIN_NS, be_punctual, now_ns, spin_until
 from rawpunch.errors import Malformed, RawpunchError
 from rawpunch.live.end import Order, Scheduler
+from rawpunch.live.handover_end import HandoverEnd
 from rawpunch.live.kernel_end import KernelEnd
 from rawpunch.live.listening_end import ListeningEnd
 from rawpunch.live.prober_end import ProberEnd
@@ -112,7 +113,7 @@ class Worker:
     def _rehearse(self) -> None:
         """Go through the ways of the answers that are awaited."""
         awaited = {type(end) for end in self.under_way.values() if end.undecided}
-        if RawEnd in awaited:
+        if awaited & {RawEnd, HandoverEnd}:
             self._rehearsal.answer()
         if ReplayEnd in awaited:
             self._rehearsal.reply()
@@ -208,6 +209,8 @@ class Worker:
                 return KernelEnd(order)
             case "listening":
                 return ListeningEnd(order, self.port)
+            case "handover":
+                return HandoverEnd(order, self.port)
             case "replay":
                 return ReplayEnd(order, Part.read(Path(order.script)), self.port)
             case "prober":

@@ -73,6 +73,7 @@ class EndKind(Word):
 
     KERNEL = "kernel", "A kernel socket: bind, connect at an instant."
     RAW = "raw", "Crafted segments, the toolkit's handshake table deciding."
+    HANDOVER = "handover", "Crafted segments until the connection is open, then a kernel socket that took it over."
     LISTENING = "listening", "A kernel socket that listens and accepts."
     REPLAY = "replay", "One side of a captured flow or of a script, played again."
     PROBER = "prober", "Crafted segments that take the stack at the other end through a branch of an opening."

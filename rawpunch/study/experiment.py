@@ -74,7 +74,7 @@ class Attempt:
     """What the two ends of an attempt do."""
 
     end_a: str = "kernel"
-    """kernel, raw, listening (a kernel socket that waits for its peer), replay or prober."""
+    """kernel, raw, handover (raw until it is open), listening (a kernel socket that waits for its peer), replay or prober."""
     end_b: str = "kernel"
     offset_ns: int = 0
     """Start of B after the start of A; negative when B is first."""

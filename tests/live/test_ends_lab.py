@@ -117,6 +117,19 @@ def test_a_raw_end_records_its_states(bench: LabBench, tmp_path: Path) -> None:
         assert all(change["rule"] for change in side.transitions)
 
 
+@pytest.mark.parametrize("end_b", ["kernel", "handover"])
+def test_a_handover_end_is_a_kernel_socket_in_the_end(bench: LabBench, tmp_path: Path, end_b: str) -> None:
+    """Its transitions say when the kernel took over; TCP_INFO speaks for the rest, and the crossing looks like any other."""
+    (done,), frame = _made(bench, tmp_path, Attempt("handover", end_b))
+    assert (done.a.ending, done.b.ending) == ("established", "established")
+    *opening, taken = [(change["rule"], change["after"]) for change in done.a.transitions]
+    assert [after for _, after in opening] == ["SYN-SENT", "SYN-RECEIVED", "ESTABLISHED"]
+    assert taken == ("handed_over", "ESTABLISHED")
+    assert done.a.evidence["state"] == 1
+    assert done.finish_ns is not None
+    assert frame[frame.kind.str.startswith("RST") & (frame.time_ns < done.finish_ns)].empty
+
+
 def test_the_kernels_evidence_is_that_of_a_crossing(bench: LabBench, tmp_path: Path) -> None:
     """On Linux 6.12 and later TCP_INFO shows 3 segments each way and one DSACK; its rtt gives offset and delay, clock-free."""
     (done,), _ = _made(bench, tmp_path, Attempt(offset_ns=4 * MS))
