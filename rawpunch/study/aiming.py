@@ -54,13 +54,17 @@ class Asked:
     """A question with its answer."""
 
     question: Question
+    remote: Endpoint
+    """The observer's endpoint that was asked."""
     seen: Endpoint
     at_ns: int
     """When the question was seen outside."""
 
 
 def questions(aim: Aim, scene: Scene, side: Side, port: int) -> tuple[Question, ...]:
-    """What a side asks before an attempt from a port, in order."""
+    """What a side asks before an attempt from a port, in order; nothing without a NAT."""
+    if scene.nat(side) is None:
+        return ()
     first, second = scene.host_addresses(side)
     match aim:
         case Aim.ASSUMED | Aim.RELAY:

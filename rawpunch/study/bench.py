@@ -246,7 +246,8 @@ class LabBench:
         for number, (name, question) in numbered.items():
             if number in seen[question.side]:
                 at_ns, endpoint = seen[question.side][number]
-                answers.setdefault(name, []).append(Asked(question, endpoint, at_ns))
+                remote = connection_of(number, question).remote
+                answers.setdefault(name, []).append(Asked(question, remote, endpoint, at_ns))
         return answers
 
     def sample(self, attempts: list[Planned], capture: Path) -> Sampled:

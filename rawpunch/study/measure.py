@@ -75,6 +75,7 @@ def rows_of(recording: Recording, *, driver: str, capture_name: str, one_way_ns:
     )
     for done in recording.done:
         name = done.planned.name
+        rows.mappings.extend(_asked(done))
         rows.transitions.extend(_transitions(done))
         frame = frames.get(name)
         segments = list(_segments(frame, name, capture_name)) if frame is not None else []
@@ -96,6 +97,21 @@ def _plan(done: Done) -> Plan:
         not_before_ns=done.began_ns,
         not_after_ns=done.over_ns,
     )
+
+
+def _asked(done: Done) -> Iterator[MappingRow]:
+    """What observers were shown before; a mapping towards an observer."""
+    for asked in done.asked:
+        local = asked.question.local
+        if asked.seen != local:
+            yield MappingRow(
+                attempt=done.planned.name,
+                nat=f"nat{asked.question.side.upper()}",
+                internal=str(local),
+                external=str(asked.seen),
+                remote=str(asked.remote),
+                time_ns=asked.at_ns,
+            )
 
 
 def _transitions(done: Done) -> Iterator[TransitionRow]:

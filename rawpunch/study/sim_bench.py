@@ -160,9 +160,10 @@ def _ask(world: World, asking: Sequence[Question]) -> list[Asked]:
     answers = []
     for place, observer in enumerate(OBSERVERS.values()):
         local = {question.side: question.local for question in asking if question.place == place}
-        seen = learn(world, local, Endpoint(observer[0], RELAY.port)) if local else {}
+        remote = Endpoint(observer[0], RELAY.port)
+        seen = learn(world, local, remote) if local else {}
         answers += [
-            Asked(question, seen[question.side], world.now)
+            Asked(question, remote, seen[question.side], world.now)
             for question in asking
             if question.place == place and question.side in seen
         ]
