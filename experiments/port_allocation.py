@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rawpunch.analysis.ports import hits, own, samples
+from rawpunch.analysis.ports import hits, own, ports_by, samples
 from rawpunch.analysis.statistics import wilson
 from rawpunch.nat import personas
 from rawpunch.nat.behavior import Allocation, Mapping
 from rawpunch.scene import Nat, Scene
-from rawpunch.study.experiment import Cell, Factor, Sampling, Sources, Verdict, judge
+from rawpunch.study.experiment import Cell, Factor, Sampling, Sources, Verdict, Word, judge
 from rawpunch.units import MS
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ FACTORS = {
 }
 REPEATS = 3
 LEAN = True
+BESIDE = ("sim",)
 
 _ANEW = {Mapping.ADDRESS_AND_PORT_DEPENDENT, Mapping.PER_CONNECTION}
 """Mappings with a port of its own for each connection of a sample."""
@@ -63,9 +64,10 @@ def attempt(cell: Cell) -> Sampling:
 
 
 def verdicts(attempts: pd.DataFrame, run: Dataset) -> list[Verdict]:
-    """Whether each SYN is accounted for, whether ports that count can be told, and whether ports that are drawn cannot."""
-    table = samples(run)
-    mine = own(table)
+    """Of the driver asked for: is each SYN accounted for, can ports that count be told, can drawn ones? And do both agree?"""
+    everything, main = samples(run), attempts["driver"] == run.manifest.driver
+    table = everything[everything["driver"] == run.manifest.driver]
+    attempts, mine = attempts[main], own(table)
     sent, mapped = int(attempts["syn_a"].sum()), len(mine)
     whole = wilson(mapped, sent)
     found = [
@@ -94,7 +96,26 @@ def verdicts(attempts: pd.DataFrame, run: Dataset) -> list[Verdict]:
         _told("so they are with cross traffic, at one of eight guesses", table[~calm & table["nat_a"].isin(counts)], 8),
         _told("ports that are drawn are not told at one of eight guesses", table[table["nat_a"].isin(draws)], 8, never=True),
     ]
-    return found
+    return [*found, *_alike(run)]
+
+
+def _alike(run: Dataset) -> list[Verdict]:
+    """Whether both drivers give ports by the same rule in each cell, if there are two."""
+    cells: dict[tuple[object, ...], dict[object, str]] = {}
+    for (*levels, driver), ports in ports_by(run, [*run.manifest.grid, "driver"]):
+        cells.setdefault(tuple(levels), {})[driver] = ports.rule
+    both = {levels: rules for levels, rules in cells.items() if len(rules) > 1}
+    if not both:
+        return []
+    other = [
+        f"{' '.join(map(str, levels))}: {', '.join(f'{driver} {rule}' for driver, rule in sorted(rules.items(), key=str))}"
+        for levels, rules in both.items()
+        if len(set(rules.values())) > 1
+    ]
+    rate = wilson(len(both) - len(other), len(both))
+    word: Word = "refuted" if other else "upheld"
+    statement = "the lab and the simulator give ports by the same rule in every cell"
+    return [Verdict("alike", statement, word, len(both), rate.estimate, rate.low, rate.high, "; ".join(other))]
 
 
 def _told(statement: str, table: pd.DataFrame, tries: int, *, never: bool = False) -> Verdict:

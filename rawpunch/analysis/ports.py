@@ -23,13 +23,18 @@ if TYPE_CHECKING:
 
 KNOWN: Final = 3
 """Mappings that a predictor sees before its first guess."""
+NEAR: Final = 32
+"""A step of so much at most is a small one: cross traffic uses up ports in between."""
+MOSTLY: Final = 0.9
+"""A rule is one that explains so much: a port that is to be kept may be taken, counting wraps round, parity makes it uneven."""
 
 
 def samples(run: Dataset) -> pd.DataFrame:
     """One row for each mapping of a run of samples, in the order in which each sample's packets left the NAT.
 
-    Columns: `attempt`, `own` (of the sampler, not of another host), `internal_port`, `external_address`, `external_port`,
-    `remote`, `time_ns`, `step` (external port minus that of the sampler's mapping before; null at the first), and the factors.
+    Columns: `attempt`, `driver`, `own` (of the sampler, not of another host), `internal_port`, `external_address`,
+    `external_port`, `remote`, `time_ns`, `step` (external port minus that of the sampler's mapping before; null at the first),
+    and the run's factors.
 
     Raises:
         BadParameter: the run sampled nothing.
@@ -38,7 +43,7 @@ def samples(run: Dataset) -> pd.DataFrame:
     attempts = attempts[attempts["outcome"] == Outcome.SAMPLED.value]
     if attempts.empty:
         raise BadParameter("the run sampled no ports", todo="take a run of port_allocation")
-    table = run.mappings.merge(attempts[["attempt", "local_a", *run.manifest.grid]], on="attempt")
+    table = run.mappings.merge(attempts[["attempt", "driver", "local_a", *run.manifest.grid]], on="attempt")
     inside = table["internal"].str.rpartition(":")
     outside = table["external"].str.rpartition(":")
     table["own"] = inside[0] == table["local_a"].str.rpartition(":")[0]
@@ -47,7 +52,7 @@ def samples(run: Dataset) -> pd.DataFrame:
     table = table.sort_values(["attempt", "time_ns"], kind="stable", ignore_index=True)
     mine = table[table["own"]]
     table["step"] = mine.groupby("attempt", observed=True)["external_port"].diff().astype("Int64").reindex(table.index)
-    ports = ["attempt", "own", "internal_port", "external_address", "external_port", "remote", "time_ns", "step"]
+    ports = ["attempt", "driver", "own", "internal_port", "external_address", "external_port", "remote", "time_ns", "step"]
     return table[[*ports, *run.manifest.grid]]
 
 
@@ -60,15 +65,16 @@ def own(table: pd.DataFrame) -> pd.DataFrame:
 def guesses(internal: Sequence[int], external: Sequence[int], coming: int) -> Iterator[int]:
     """The ports that the next mapping may get, the likeliest first, told from those before.
 
-    A NAT that has kept every inside port will keep the next one, one that has used one port for all will use it again, and any
-    other one takes a step that it has taken before, the commonest first, or else goes farther that way (RFC 5128, section 3.4).
+    A NAT that has kept nearly every inside port (some are taken) will keep the next one, one that has used one port for all will
+    use it again, and any other one takes a step that it has taken before, the commonest first, or else goes farther that way
+    (RFC 5128, section 3.4).
 
     Args:
         internal: inside ports so far, in order; not empty.
         external: the external ports they got.
         coming: the inside port of the next connection.
     """
-    if list(internal) == list(external):
+    if sum(before == after for before, after in zip(internal, external, strict=True)) >= MOSTLY * len(external):
         yield coming
     elif len(set(external)) == 1:
         yield external[0]
@@ -110,6 +116,8 @@ class Ports:
     mapped: int
     distinct: int
     """External ports in the cell's first sample."""
+    repeated: bool
+    """Whether mappings shared external ports in it."""
     low: int
     high: int
     step: int | None
@@ -119,10 +127,26 @@ class Ports:
     next_port: Proportion
     """How often the next port was guessed at once."""
 
+    counts: bool
+    """Whether nearly all steps go the same way and are small."""
+
     @property
     def lost(self) -> int:
         """SYNs that never came out."""
         return self.sent - self.mapped
+
+    @property
+    def rule(self) -> str:
+        """How ports were given, as far as these samples show: kept, one, few, counted or drawn; "none" without any."""
+        if self.mapped == 0:
+            return "none"
+        if self.kept >= MOSTLY:
+            return "kept"
+        if self.distinct == 1:
+            return "one"
+        if self.repeated:
+            return "few"
+        return "counted" if self.counts else "drawn"
 
 
 def ports_of(table: pd.DataFrame, sent: int) -> Ports:
@@ -136,15 +160,19 @@ def ports_of(table: pd.DataFrame, sent: int) -> Ports:
     steps = mine["step"].dropna().astype(int).value_counts()
     common = len(steps) > 0 and 2 * int(steps.iloc[0]) >= int(steps.sum())
     external = mine["external_port"]
+    first = mine[mine["attempt"] == mine["attempt"].iloc[0]]["external_port"] if len(mine) else external
+    small = [1 if 0 < step <= NEAR else -1 if -NEAR <= step < 0 else 0 for step in mine["step"].dropna().astype(int)]
     return Ports(
         sent=sent,
         mapped=len(mine),
-        distinct=int(mine.groupby("attempt", observed=True)["external_port"].nunique().iloc[0]) if len(mine) else 0,
+        distinct=int(first.nunique()),
+        repeated=bool(first.duplicated().any()),
         low=int(external.min()) if len(mine) else 0,
         high=int(external.max()) if len(mine) else 0,
         step=int(steps.index[0]) if common else None,
         kept=float((external == mine["internal_port"]).mean()) if len(mine) else 0.0,
         next_port=predicted(table),
+        counts=len(small) > 0 and abs(sum(small)) >= MOSTLY * len(small),
     )
 
 

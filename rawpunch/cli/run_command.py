@@ -123,11 +123,11 @@ def print_tables(dataset: Dataset) -> None:
     from rawpunch.study.experiment import level_name
 
     factors = list(dataset.manifest.grid)
+    if dataset.attempts["driver"].nunique() > 1:
+        factors.append("driver")
     if (dataset.attempts["outcome"] == "sampled").any():
         _print_ports(dataset, factors)
         return
-    if dataset.attempts["driver"].nunique() > 1:
-        factors.append("driver")
     found = success_by(dataset.attempts, factors)
     rows = [
         (
@@ -150,15 +150,16 @@ def _print_ports(dataset: Dataset, factors: list[str]) -> None:
             *map(level_name, factors, levels),
             f"{ports.mapped}/{ports.sent}",
             f"{ports.low}-{ports.high}",
+            ports.rule,
             "-" if ports.step is None else f"{ports.step:+d}",
             f"{ports.kept:.2f}",
             f"{ports.next_port.estimate:.2f}",
             f"{ports.next_port.low:.2f}-{ports.next_port.high:.2f}",
         )
-        for levels, ports in ports_by(dataset)
+        for levels, ports in ports_by(dataset, factors)
     ]
-    columns = ["mapped", "ports", "step", "kept", "told", "95 %"]
-    output.table([*factors, *columns], rows, right=columns[:-1])
+    columns = ["mapped", "ports", "rule", "step", "kept", "told", "95 %"]
+    output.table([*factors, *columns], rows, right=[name for name in columns[:-1] if name != "rule"])
     output.data(
         "step: the commonest, if half of all are that; kept: share with the inside port; told: share guessed beforehand\n"
     )

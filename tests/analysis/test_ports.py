@@ -73,6 +73,22 @@ def test_a_cell_in_figures() -> None:
     assert (none.mapped, none.lost, none.step, none.next_port.n) == (0, 7, None, 0)
 
 
+@pytest.mark.parametrize(
+    ("inside", "outside", "rule"),
+    [
+        ([9, 5, 7, 2], [9, 5, 7, 2], "kept"),
+        ([9, 5, 7, 2], [77, 77, 77, 77], "one"),
+        ([9, 9, 9, 9, 9, 9], [10, 11, 10, 11, 10, 11], "few"),
+        ([9, 5, 7, 2], [40, 42, 47, 48], "counted"),
+        ([9, 5, 7, 2], [48, 44, 43, 40], "counted"),
+        ([9, 5, 7, 2], [48, 4000, 43, 9000], "drawn"),
+    ],
+)
+def test_rules_have_names(inside: list[int], outside: list[int], rule: str) -> None:
+    """As far as the ports show one."""
+    assert ports_of(_table((inside, outside)), len(inside)).rule == rule
+
+
 def test_a_run_without_samples_is_named() -> None:
     """Attempts at connections have no samples."""
     with pytest.raises(BadParameter, match="sampled no ports"):

@@ -87,3 +87,5 @@ def test_each_syn_is_a_mapping_whatever_the_nat_does_to_it(driver: str, tmp_path
     assert ports["symmetric-sequential", "random", 0].step == 1
     assert ports["symmetric-sequential", "random", 2].next_port.estimate < 0.6
     assert {verdict["verdict"] for verdict in run.manifest.verdicts if verdict["claim"] == "accounted"} == {"upheld"}
+    assert {verdict["verdict"] for verdict in run.manifest.verdicts if verdict["claim"] == "alike"} <= {"upheld"}
+    assert set(attempts["driver"]) == {driver, "sim"}
