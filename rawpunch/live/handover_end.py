@@ -35,6 +35,7 @@ class HandoverEnd(RawEnd):
     def __init__(self, order: Order, port: RawPort, *, offer: Offer | None = None, shared: bool = False) -> None:
         super().__init__(order, port, offer=offer, shared=shared)
         self._handed: HandedOver | None = None
+        self._said: set[Segment] = set()
         port.stamp_ns()  # from now on the kernel notes when packets come
 
     @property
@@ -50,13 +51,22 @@ class HandoverEnd(RawEnd):
             OSError: the kernel refused; the peer has been reset.
         """
         if self._handed is not None:
-            at_ns = self._port.stamp_ns()
-            if isinstance(packet, Segment) and (at_ns is None or at_ns <= self._handed.hearing_ns):
-                say_again(self._port, packet, self.order.local)
+            self._say_again(packet, self._handed)
             return
         super().arrived(packet, now)
         if self.report.ending == Ending.ESTABLISHED.value:
             self._hand_over()
+
+    def _say_again(self, packet: Segment | IcmpError, handed: HandedOver) -> None:
+        """Tell the kernel of a segment that came to deaf ears.
+
+        We hear it once more ourselves, from the loopback; if the clock was set back meanwhile that would go on for ever, so each
+        one is told once.
+        """
+        at_ns = self._port.stamp_ns()
+        if isinstance(packet, Segment) and at_ns is not None and at_ns <= handed.hearing_ns and packet not in self._said:
+            self._said.add(packet)
+            say_again(self._port, packet, self.order.local)
 
     def _hand_over(self) -> None:
         try:

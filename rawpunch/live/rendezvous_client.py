@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import socket
 from typing import Final, Self, TypeVar
 
 from rawpunch.clock import now_ns
@@ -35,7 +34,6 @@ class RendezvousClient:
         self.local = Endpoint(*writer.get_extra_info("sockname")[:2])
         self.offset: Offset | None = None
         """How far the server's clock is ahead of ours, once it was measured."""
-        writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a question for the time is urgent
         self._writer = writer
         self._numbers = itertools.count(1)
         self._awaited: dict[int, asyncio.Future[tuple[Answer, int]]] = {}

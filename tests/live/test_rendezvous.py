@@ -194,6 +194,19 @@ def test_an_introduction_waits_so_long_and_no_longer() -> None:
     _run(test)
 
 
+def test_nothing_waits_for_a_delayed_ack() -> None:
+    """Neither side gathers small messages: a word to begin leaves at once, although what was said before is not acknowledged."""
+
+    async def test() -> None:
+        async with _server() as (server, endpoint), await RendezvousClient.connect(endpoint) as alice:
+            await _register(alice)
+            (connection,) = server.connections
+            for transport in (connection.transport, alice._writer.transport):
+                assert transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+    _run(test)
+
+
 # --- what is refused ---
 
 
