@@ -17,7 +17,7 @@ from typing import Any, Final
 from rawpunch.probe import facts
 from rawpunch.probe.facts import Facts, Sample
 from rawpunch.probe.finding import SUREST, Finding, found, undetermined, untested
-from rawpunch.probe.statistics import PORTS, Steps, odds, regularity_p, spread, steps, wrapped
+from rawpunch.probe.statistics import PORTS, Steps, drawn_p, odds, spread, steps, wrapped
 
 _FEWEST: Final = 12
 _FEW: Final = 4
@@ -92,10 +92,12 @@ def _stride(row: Sequence[Seat]) -> tuple[int, Steps] | None:
     every = steps(differences)
     equal = steps([wrapped(two.port - one.port) for one, two in pairs if not _turns(one, two)])
     turned = steps([wrapped(two.port - one.port) for one, two in pairs if _turns(one, two)])
+    if turned.mode and equal.mode == 2 * turned.mode and min(equal.share, turned.share) >= _MODE:
+        return turned.mode, every
     if every.mode and every.share >= _MODE:
         return every.mode, every
     if equal.mode and turned.mode and min(equal.share, turned.share) >= _MODE:
-        return (turned.mode if equal.mode == 2 * turned.mode else equal.mode), every
+        return equal.mode, every
     moved = [difference for difference in differences if difference]
     ups = every.ups / max(1, len(moved))
     if every.sign_p < _SIGN_P and (ups >= _MOSTLY or ups <= 1 - _MOSTLY):
@@ -186,20 +188,23 @@ def _drawing(here: Sequence[Seat], alone: Sequence[Seat], evidence: list[int]) -
     narrow = [group for group in wide if spread([seat.port for seat in group]).whole_p < _WHOLE_P]
     if len(narrow) == len(wide) >= 2 and any(_apart(one, two, 0) for one, two in itertools.combinations(wide, 2)):
         return _block(here, alone, evidence, detail)
-    regular_p = regularity_p([wrapped(two.port - one.port) for one, two in _pairs(alone)], every.high - every.low + 1)
-    if regular_p < _UNIFORM_P or (every.uniform_p < _UNIFORM_P and every.high - every.low >= every.n):
+    between = [wrapped(two.port - one.port) for one, two in _pairs(alone)]
+    if drawn_p(ports, between, every.high - every.low + 1) < _UNIFORM_P or (
+        every.uniform_p < _UNIFORM_P and every.high - every.low >= every.n
+    ):
         return undetermined("ports are neither kept nor counted up nor evenly drawn", len(alone), evidence, **detail)
     if every.whole_p >= _WHOLE_P:
         if (every.high - every.low + 1) / PORTS >= _ALL:
             return found("random", len(alone), SUREST, evidence, **detail)
         return undetermined("ports are drawn from most of the range or all of it", len(alone), evidence, **detail)
-    if len(wide) < 2:
+    too_wide = 2 * (every.high - every.low) > PORTS  # for a block: there would be room for one host
+    if len(wide) < 2 and not too_wide:
         why = f"ports lie in {every.low}..{every.high}: a band of all or a block of this host; a second inside address would tell"
         return undetermined(why, len(alone), evidence, **detail)
     hosts = {insider for insider, _ in groups}
     shared = len({address for _, address in groups}) < len(groups)
     chance = (every.high - every.low + 1) / PORTS
-    confidence = 1 - every.whole_p if shared and len(hosts) > 1 else 1 - chance
+    confidence = 1 - every.whole_p if too_wide or (shared and len(hosts) > 1) else 1 - chance
     return found("banded", len(alone), confidence, evidence, band=list(every.band), **detail)
 
 

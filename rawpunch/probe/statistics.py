@@ -85,17 +85,21 @@ def range_p(n: int, share: float) -> float:
     return float(min(1.0, n * share ** (n - 1) * (1 - share) + share**n))
 
 
-def regularity_p(differences: Sequence[int], width: int) -> float:
-    """How likely the most frequent step is to occur as often if each port is drawn on its own from as many; an upper bound.
+def drawn_p(ports: Sequence[int], differences: Sequence[int], width: int) -> float:
+    """How likely the most frequent port and step are to occur as often, if each port is drawn on its own from so many.
 
-    Each single step has a chance of at most 1 / width, and there are 2 * width - 1 of them.
+    An upper bound, fit for ranges of any size: any one port has a chance of 1 / width, any one step of no more.
     """
+    return min(_most_p(ports, width, width), _most_p(differences, width, 2 * width - 1))
+
+
+def _most_p(values: Sequence[int], width: int, outcomes: int) -> float:
     from scipy.stats import binom  # noqa: PLC0415
 
-    if not differences or width < 3:
+    if not values or width < 3:
         return 1.0
-    most = Counter(differences).most_common(1)[0][1]
-    return min(1.0, float(binom.sf(most - 1, len(differences), 1 / width)) * (2 * width - 1))
+    most = Counter(values).most_common(1)[0][1]
+    return min(1.0, float(binom.sf(most - 1, len(values), 1 / width)) * outcomes)
 
 
 @dataclass(frozen=True, slots=True)
