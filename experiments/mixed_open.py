@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from rawpunch.analysis.statistics import wilson
 from rawpunch.analysis.tables import keep
 from rawpunch.scene import Scene
-from rawpunch.study.experiment import Attempt, Cell, Factor, Verdict, judge
+from rawpunch.study.experiment import Attempt, Cell, Factor, Level, Verdict, judge
+from rawpunch.study.make_up import make_up
 from rawpunch.units import MS, SECOND
 
 if TYPE_CHECKING:
@@ -36,6 +37,11 @@ def attempt(cell: Cell) -> Attempt:
     return Attempt(
         end_a=end_a, end_b=end_b, offset_ns=round(float(cell["offset"]) * int(cell["one_way_ns"])), give_up_ns=4 * SECOND
     )
+
+
+def refine(attempts: pd.DataFrame, run: Dataset) -> list[dict[str, Level]]:  # noqa: ARG001  the run holds them
+    """As many again as were disturbed."""
+    return make_up(run, FACTORS)
 
 
 def verdicts(attempts: pd.DataFrame, run: Dataset) -> list[Verdict]:

@@ -8,7 +8,8 @@ from rawpunch.analysis.statistics import wilson
 from rawpunch.analysis.tables import keep
 from rawpunch.nat.behavior import CLOSABLE, Allocation, Behavior, Mapping, Ports, UnsolicitedAnswer
 from rawpunch.scene import Nat, Scene
-from rawpunch.study.experiment import Attempt, Cell, Factor, Verdict, Word
+from rawpunch.study.experiment import Attempt, Cell, Factor, Level, Verdict, Word
+from rawpunch.study.make_up import make_up
 from rawpunch.units import MS, SECOND
 
 if TYPE_CHECKING:
@@ -42,7 +43,9 @@ FACTORS = {
         fixed=True,
     ),
     "end": Factor(
-        ("kernel", "raw"), "what makes A (and B behind the far NAT); a raw end opens again 300 ms after a RST", fixed=True
+        ("kernel", "raw"),
+        "what makes A (and B behind the far NAT); through far NATs a raw end opens again 300 ms after a RST",
+        fixed=True,
     ),
     "one_way_ns": Factor((10 * MS,), "one-way delay between the hosts"),
 }
@@ -74,12 +77,16 @@ def scene(cell: Cell) -> Scene:
 def attempt(cell: Cell) -> Attempt:
     """A dials; B does so two one-way delays later, or is a prober."""
     end, answer = str(cell["end"]), str(cell["answer"])
-    retry_ns = RETRY_NS if end == "raw" else 0
     if answer == FAR_NAT:
-        late_ns = 2 * int(cell["one_way_ns"])
+        late_ns, retry_ns = 2 * int(cell["one_way_ns"]), RETRY_NS if end == "raw" else 0
         return Attempt(end_a=end, end_b=end, offset_ns=late_ns, give_up_ns=2 * SECOND, retry_ns=retry_ns)
     branch = "" if answer == SILENCE else answer
-    return Attempt(end_a=end, end_b="prober", script_b=branch, give_up_ns=SECOND * 5 // 2, retry_ns=retry_ns)
+    return Attempt(end_a=end, end_b="prober", script_b=branch, give_up_ns=SECOND * 5 // 2)
+
+
+def refine(attempts: pd.DataFrame, run: Dataset) -> list[dict[str, Level]]:  # noqa: ARG001  the run holds them
+    """As many again as were disturbed."""
+    return make_up(run, FACTORS)
 
 
 def verdicts(attempts: pd.DataFrame, run: Dataset) -> list[Verdict]:

@@ -12,11 +12,14 @@ from rawpunch.analysis.statistics import holm, wilson
 from rawpunch.analysis.tables import keep
 from rawpunch.nat.behavior import Allocation, Behavior, CrossingSyn, Mapping, Ports, UnsolicitedAnswer
 from rawpunch.scene import Nat, Scene
-from rawpunch.study.experiment import Attempt, Cell, Factor, Verdict, Word
+from rawpunch.study.experiment import Attempt, Cell, Factor, Level, Verdict, Word
+from rawpunch.study.make_up import make_up
 from rawpunch.units import MS
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from rawpunch.dataset.store import Dataset
 
 QUESTION = "Do both NATs need all three properties: reply-SYNs pass, early SYNs are dropped in silence, the port mapping is kept?"
 CLAIMS = ("C13",)
@@ -48,6 +51,11 @@ def scene(cell: Cell) -> Scene:
 def attempt(cell: Cell) -> Attempt:
     """Both ends are kernel sockets that aim at each other's inside port."""
     return Attempt(offset_ns=round(float(cell["offset"]) * int(cell["one_way_ns"])))
+
+
+def refine(attempts: pd.DataFrame, run: Dataset) -> list[dict[str, Level]]:  # noqa: ARG001  the run holds them
+    """As many again as were disturbed."""
+    return make_up(run, FACTORS)
 
 
 def verdicts(attempts: pd.DataFrame) -> list[Verdict]:

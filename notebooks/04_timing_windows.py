@@ -1,0 +1,114 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Timing windows
+#
+# How late may the second SYN leave? Where something answers an early SYN with a RST (a NAT, or a host without one), it must leave
+# before the first one arrives: the window is one one-way delay wide, each way. Where nobody answers, there is no window.
+# The data are the newest run of `timing_window` in `data/runs`, or else the sample that comes with the toolkit.
+
+# %%
+# %matplotlib inline
+import os
+
+import rawpunch
+from rawpunch.analysis.forest import errors_figure
+from rawpunch.analysis.ladder import ladder_of
+from rawpunch.analysis.tables import keep, success_by
+from rawpunch.analysis.timing import launch_errors, median_of, offsets_three_ways, window_edges, with_times
+from rawpunch.analysis.window_plots import edges_figure, window_figure
+
+run = rawpunch.load("timing_window", root=os.environ.get("RAWPUNCH_DATA", "../data"))
+timed = with_times(run.attempts, run.segments)
+usual = timed[(timed["scheduler"] == "spin") & (timed["ahead_ns"] == 0) & (timed["drift_ppb"] == 0)]
+print(
+    f"{run.manifest.experiment}/{run.manifest.run_id}, {run.manifest.driver}, seed {run.manifest.seed}, "
+    f"rawpunch {run.manifest.rawpunch_version}, Linux {run.manifest.machine.kernel}"
+)
+
+# %% [markdown]
+# ## Which attempts opened?
+#
+# Each mark is an attempt, placed by what the captures say: when the second end's SYN passed its own NAT (or left its host, where there
+# is none), after the first one's SYN had come to the other side of it. The axis is linear around zero, logarithmic beyond.
+
+# %%
+window_figure(usual, ["path", "one_way_ns"], title="Which attempts opened?")
+
+# %% [markdown]
+# ## Where is the edge?
+#
+# A threshold is fitted for each path, delay and order, each attempt measured against its own one-way delay; the interval is a bootstrap's.
+# The offsets were not a grid: each round tried what the rounds before had left open.
+
+# %%
+edges = window_edges(usual, ["path", "ends", "one_way_ns"])
+edges_figure(edges, title="Where does the window end?")
+
+# %%
+for edge in edges:
+    middle, low, high = edge.deviation_us
+    print(
+        f"{edge.levels['path']:<10} {edge.one_way_ns / 1e6:7.3f} ms measured, {edge.first.upper()} first: latest start "
+        f"{edge.latest_ns / 1e6:7.3f} ms, {middle:+.0f} us [{low:+.0f}, {high:+.0f}], n = {edge.beyond.n}"
+    )
+
+# %% [markdown]
+# ## Is the offset known?
+#
+# Three ways: as planned; by the kernel's time stamps in the capture; and without any clock, from what the two sockets say of their round
+# trips, (rttB - rttA)/2, which takes both ways for equally long and is off by their difference where they are not.
+
+# %%
+even = keep(run.attempts).attempts.query("path != 'lopsided'")
+offsets = offsets_three_ways(even)
+differences = {
+    "planned, against captured": ((offsets["planned"] - offsets["captured"]) / 1000).tolist(),
+    "by rtt, against captured": ((offsets["by_rtt"] - offsets["captured"]) / 1000).tolist(),
+}
+errors_figure(differences, title="Three ways to know an offset", xlabel="difference (us)", bar=150)
+
+# %%
+for name, values in differences.items():
+    print(f"{name}: median of the size {median_of([abs(value) for value in values])} us")
+
+# %% [markdown]
+# ## How punctual is a start?
+#
+# Sleeping and then spinning, sleeping alone, and looking at the clock once a millisecond. All of them are far better than windows of
+# milliseconds need. (Stalls of the machine are in here: nothing is left out.)
+
+# %%
+errors = launch_errors(run.attempts)
+by_scheduler = {str(name): (group["error_ns"] / 1000).tolist() for name, group in errors.groupby("scheduler", observed=True)}
+errors_figure(by_scheduler, title="How late a SYN leaves", xlabel="after its planned instant (us)")
+
+# %% [markdown]
+# ## Clocks that lie
+#
+# B starts when its own clock says so; ten minutes ago it was set too far ahead, or has run at another rate since. One-way delay 20 ms.
+
+# %%
+clocks = run.attempts[(run.attempts["ahead_ns"] != 0) | (run.attempts["drift_ppb"] != 0)]
+success_by(clocks, ["ahead_ns", "drift_ppb"])
+
+# %% [markdown]
+# ## One in time, one too late
+
+# %%
+resetting = keep(usual).attempts.query("path == 'resetting'").dropna(subset=["too_late_ns"])
+for opened, group in resetting.groupby("opened"):
+    closest = group.loc[group["too_late_ns"].abs().idxmin()]
+    print(f"{closest['too_late_ns'] / 1000:+.0f} us, {closest['outcome']}")
+    print(ladder_of(run, closest["attempt"]).text())
