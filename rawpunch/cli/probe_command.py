@@ -180,11 +180,11 @@ def _declared(
     scene = scene_for(nat, one_way_ns=parse_duration_ns(one_way), carrier=second, loss=loss)
     options = Options(timers=timers)
     output.say(f"probing {nat_a or 'linux-masquerade'}{f' behind {carrier}' if carrier else ''}, seed {seed}")
+    capture = folder / _PACKETS if folder else None
     if on == "sim":
-        return probe_in_sim(scene, seed=seed, options=options), nat
+        return probe_in_sim(scene, seed=seed, options=options, capture=capture), nat
     nats = {"a": made} | ({CARRIER: second_made} if second is not None else {})
     with _progress() as told:
-        capture = folder / _PACKETS if folder else None
         return probe_in_lab(scene, nats=nats, seed=seed, options=options, capture=capture, told=told), nat
 
 

@@ -44,7 +44,7 @@ class ProbeLog:
             octets: from the IP header on; they may be cut short.
             packet: the same, read.
         """
-        seen = Seen(self._add(place, at_ns, octets, outgoing=False), at_ns, place, outgoing=False, packet=packet)
+        seen = Seen(self.add(place, at_ns, octets, outgoing=False), at_ns, place, outgoing=False, packet=packet)
         self._came.setdefault((place, concerned(packet)), []).append(seen)
         self.stir()
 
@@ -55,14 +55,14 @@ class ProbeLog:
 
     def sent(self, place: Place, at_ns: int, octets: bytes, packet: Packet) -> Seen:
         """Note a packet that leaves."""
-        return Seen(self._add(place, at_ns, octets, outgoing=True), at_ns, place, outgoing=True, packet=packet)
+        return Seen(self.add(place, at_ns, octets, outgoing=True), at_ns, place, outgoing=True, packet=packet)
 
     def expected(self, place: Place, at_ns: int) -> int:
         """Take a number for a packet that is about to leave somewhere else, so that what it causes has higher ones.
 
         As long as nobody says that it left it is an empty packet in the capture.
         """
-        return self._add(place, at_ns, b"", outgoing=True)
+        return self.add(place, at_ns, b"", outgoing=True)
 
     def left(self, number: int, place: Place, at_ns: int, octets: bytes, packet: Packet) -> Seen:
         """The expected packet has left."""
@@ -96,7 +96,8 @@ class ProbeLog:
             path, [Interface(place.value, RAW_IP) for place in PLACES], self._rows, comment=comment, statistics=counted
         )
 
-    def _add(self, place: Place, at_ns: int, octets: bytes, *, outgoing: bool) -> int:
+    def add(self, place: Place, at_ns: int, octets: bytes, *, outgoing: bool) -> int:
+        """Give a packet its number in the capture."""
         self._rows.append(self._recorded(place, at_ns, octets, outgoing=outgoing))
         return len(self._rows)
 

@@ -83,8 +83,8 @@ class SimGround:
         self.outside = Outside(OBSERVERS["obs2"][: self._how.addresses], PORTS, self._how.raw)
         self.dice: Dice = stream(seed, "probe")
         self.proved: tuple[str, ...] = ()
-        self.packets = 0
-        """Packets numbered so far."""
+        self.records: list[Seen] = []
+        """All packets that have a number, in order."""
         self._down_ns = scene.leg_a.down_ns
         self._host = self.world.host("hostA")
         self._host.tap = self._at_inside
@@ -124,6 +124,11 @@ class SimGround:
         return await plan
 
     # --- time ---
+
+    @property
+    def packets(self) -> int:
+        """How many packets have a number."""
+        return len(self.records)
 
     def now(self) -> int:
         """The time."""
@@ -260,7 +265,9 @@ class SimGround:
         await self._token()
         sent_ns = self.world.now + self._down_ns
         await self._asked(act)
-        return Seen(record.number, sent_ns, Place.OBSERVER, outgoing=True, packet=packet)
+        sent = Seen(record.number, sent_ns, Place.OBSERVER, outgoing=True, packet=packet)
+        self.records[record.number - 1] = sent
+        return sent
 
     async def connect_back(self, to: Endpoint, *, address: int = 0, port: int = 0, wait_ns: int) -> Connected:
         """Let the observer's kernel open a connection.
@@ -289,8 +296,9 @@ class SimGround:
     # --- how it is done ---
 
     def _numbered(self, place: Place, packet: Packet, *, outgoing: bool, at_ns: int | None = None) -> Seen:
-        self.packets += 1
-        return Seen(self.packets, self.world.now if at_ns is None else at_ns, place, outgoing, packet)
+        at_ns = self.world.now if at_ns is None else at_ns
+        self.records.append(Seen(len(self.records) + 1, at_ns, place, outgoing, packet))
+        return self.records[-1]
 
     def _at_inside(self, packet: Packet, now: int) -> bool:
         at = packet.destination if isinstance(packet, Segment) else packet.quoted.source

@@ -13,12 +13,14 @@ from rawpunch.clock import now_ns
 from rawpunch.errors import LabBroken, PartialData, RawpunchError
 from rawpunch.lab import wiring
 from rawpunch.lab.lab import Lab
+from rawpunch.live.probe_log import ProbeLog
 from rawpunch.live.probe_run import DEADLINE_S, TIMERS_DEADLINE_S, Probed
 from rawpunch.probe.report import Report
 from rawpunch.probe.run import Options, probe
 from rawpunch.scene import OBSERVERS, Leg, Nat, Scene
 from rawpunch.sim.probing import SimGround
 from rawpunch.units import SECOND
+from rawpunch.wire.codec import encode_packet
 from rawpunch.wire.endpoint import Endpoint
 
 PORTS: Final = (3478, 3479)
@@ -44,15 +46,20 @@ def scene_for(nat: Nat | None, *, one_way_ns: int, carrier: Nat | None = None, l
     return Scene(nat_a=nat, nat_b=None, carrier_a=carrier, leg_a=leg)
 
 
-def probe_in_sim(scene: Scene, *, seed: int, options: Options | None = None) -> Probed:
-    """Probe A's NAT in virtual time.
+def probe_in_sim(scene: Scene, *, seed: int, options: Options | None = None, capture: Path | None = None) -> Probed:
+    """Probe A's NAT in virtual time; the arguments are those of `probe_in_lab`.
 
     Raises:
-        PartialData: the observer cannot be reached.
+        PartialData: the observer cannot be reached, or the capture cannot be written.
     """
     ground = SimGround(scene, seed=seed)
     began_ns = ground.now()
     report = ground.run(probe(ground, options))
+    if capture is not None:
+        log = ProbeLog()
+        for record in ground.records:
+            log.add(record.place, record.at_ns, encode_packet(record.packet), outgoing=record.outgoing)
+        log.write(capture, f"rawpunch probe in the simulator, seed {seed}")
     return Probed(report, ground.packets, {}, ground.now() - began_ns)
 
 
