@@ -22,7 +22,7 @@ QUESTION = (
 )
 CLAIMS = ("C14",)
 FACTORS = {
-    "persona": Factor(
+    "nat_a": Factor(
         (
             "symmetric-sequential",
             "symmetric-sequential-2",
@@ -43,7 +43,7 @@ _GUESSES = 64
 
 def scene(cell: Cell) -> Scene:
     """The NAT in front of A, and none elsewhere."""
-    return Scene.between(Nat(persona=str(cell["persona"])), None, 4 * MS)
+    return Scene.between(Nat(persona=str(cell["nat_a"])), None, 4 * MS)
 
 
 def attempt(cell: Cell) -> Sampling:
@@ -54,9 +54,9 @@ def attempt(cell: Cell) -> Sampling:
 def verdicts(attempts: pd.DataFrame, run: Dataset) -> list[Verdict]:  # noqa: ARG001  the mappings have it all
     """Whether ports that count are foretold and others not, and whether stated odds come true."""
     table = forecasts(run)
-    made = {name: personas.load(name).behavior.ports.allocation for name in table["persona"].unique()}
-    counts = table[table["persona"].map(made) == Allocation.SEQUENTIAL]
-    draws = table[table["persona"].map(made).isin([Allocation.RANDOM, Allocation.BANDED])]
+    made = {name: personas.load(name).behavior.ports.allocation for name in table["nat_a"].unique()}
+    counts = table[table["nat_a"].map(made) == Allocation.SEQUENTIAL]
+    draws = table[table["nat_a"].map(made).isin([Allocation.RANDOM, Allocation.BANDED])]
     found = [
         _told("ports that count are met at the first guess, without cross traffic", counts[counts["foreign"] == 0], 1),
         _told(f"and at one of {_GUESSES} guesses whatever the cross traffic", counts, _GUESSES),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 QUESTION = "With k ports open behind a NAT that draws them, and m tried, is there a hit as often as 1 - C(N-k, m) / C(N, m) says?"
 CLAIMS = ("C12",)
 FACTORS = {
-    "persona": Factor(
+    "nat_a": Factor(
         ("symmetric-random", "linux-masquerade-random", "linux-masquerade-band-random", "carrier-grade-band"),
         "the NAT: a persona that draws ports",
     ),
@@ -35,7 +35,7 @@ _JUDGED = 256
 
 def scene(cell: Cell) -> Scene:
     """The NAT in front of A, and none elsewhere."""
-    return Scene.between(Nat(persona=str(cell["persona"])), None, 4 * MS)
+    return Scene.between(Nat(persona=str(cell["nat_a"])), None, 4 * MS)
 
 
 def attempt(cell: Cell) -> Sampling:
@@ -46,7 +46,7 @@ def attempt(cell: Cell) -> Sampling:
 def verdicts(attempts: pd.DataFrame, run: Dataset) -> list[Verdict]:  # noqa: ARG001  the mappings have it all
     """For each NAT whether its hits lie in the interval of theory, and what that means for the claim."""
     table = sprays(run, TRIED)
-    found = [_as_theory(str(name), group) for name, group in table[table["tried"] == _JUDGED].groupby("persona", sort=False)]
+    found = [_as_theory(str(name), group) for name, group in table[table["tried"] == _JUDGED].groupby("nat_a", sort=False)]
     most = table[(table["tried"] == max(TRIED)) & (table["open"] >= 0.9 * table["open"].max())]
     missed, n = int((most["hits"] == 0).sum()), len(most)
     rate = wilson(missed, n)

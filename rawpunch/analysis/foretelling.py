@@ -29,12 +29,16 @@ COUNTS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Numbers of ports that are guessed."""
 _FIRST: Final = 8
 """Mappings that are seen before the first forecast of a sample."""
-_EVERY: Final = 4
-"""Forecasts are made for each fourth port."""
+EVERY: Final = 4
+"""Forecasts are made for each fourth port: neighbours rest on nearly the same."""
 
 
-def forecasts(run: Dataset) -> pd.DataFrame:
+def forecasts(run: Dataset, *, every: int = EVERY) -> pd.DataFrame:
     """A row for each forecast: the factors, `attempt`, `place`, the `rank` that the port had, and odds_1, odds_2 ... as stated.
+
+    Args:
+        run: samples whose factor `nat_a` names a persona.
+        every: a forecast is made for each so many-th port.
 
     Raises:
         BadParameter: the run sampled nothing, or too few ports each.
@@ -45,18 +49,18 @@ def forecasts(run: Dataset) -> pd.DataFrame:
     rows = [
         {"attempt": attempt} | {name: group[name].iloc[0] for name in run.manifest.grid} | row
         for attempt, group in mine.groupby("attempt", observed=True)
-        for row in _forecasts(group)
+        for row in _forecasts(group, every)
     ]
     if not rows:
         raise BadParameter("no sample has enough ports to foretell one", why=f"{_FIRST} are seen first")
     return pd.DataFrame(rows)
 
 
-def _forecasts(sample: pd.DataFrame) -> Iterator[dict[str, Any]]:
+def _forecasts(sample: pd.DataFrame, every: int) -> Iterator[dict[str, Any]]:
     # without times: a sample's SYNs go out one by one, so that the next gap would tell what came in between
     pairs = zip(sample["external_port"], sample["internal_port"], strict=True)
     seen = [Mapped(int(port), int(inside)) for port, inside in pairs]
-    for place in range(_FIRST, len(seen), _EVERY):
+    for place in range(_FIRST, len(seen), every):
         after = seen[place]
         told = forecast(seen[:place], inside_port=after.inside_port)
         rank = int((told.order == after.port).argmax()) + 1
@@ -78,11 +82,11 @@ def calibration(table: pd.DataFrame, count: int) -> tuple[float, float, float]:
 
 
 def guesses_figure(table: pd.DataFrame, *, title: str = "") -> Figure:
-    """Hits against the number of guesses: a panel for each persona, a curve for each amount of cross traffic.
+    """Hits against the number of guesses: a panel for each NAT, a curve for each amount of cross traffic.
 
     Points are shares of hits with Wilson's interval, lines the odds as stated beforehand.
     """
-    names = list(dict.fromkeys(table["persona"]))
+    names = list(dict.fromkeys(table["nat_a"]))
     figure, first = new_figure("", (11, 2.6 + 2.9 * ((len(names) + 2) // 3)))
     first.remove()
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
@@ -90,14 +94,15 @@ def guesses_figure(table: pd.DataFrame, *, title: str = "") -> Figure:
     levels = sorted(table["foreign"].unique())
     for axes, name in zip(grid.flat, names, strict=False):
         for index, level in enumerate(levels):
-            some = table[(table["persona"] == name) & (table["foreign"] == level)]
+            some = table[(table["nat_a"] == name) & (table["foreign"] == level)]
             if some.empty:
                 continue
             shares = [hit(some, count) for count in COUNTS]
             look = {"color": COLOURS[index % len(COLOURS)]}
             bars = [[s.estimate - s.low for s in shares], [s.high - s.estimate for s in shares]]
+            apart = 2 ** (0.11 * (index - (len(levels) - 1) / 2))
             axes.errorbar(
-                COUNTS,
+                [count * apart for count in COUNTS],
                 [share.estimate for share in shares],
                 bars,
                 marker=MARKERS[index % len(MARKERS)],
@@ -112,6 +117,9 @@ def guesses_figure(table: pd.DataFrame, *, title: str = "") -> Figure:
         axes.set_xscale("log", base=2)
         axes.set_xticks(COUNTS, [str(count) for count in COUNTS])
         axes.set_ylim(-0.03, 1.05)
+        axes.grid(visible=True, axis="y", color="#e6e9ed", linewidth=0.9)
+        for edge in ("top", "right"):
+            axes.spines[edge].set_visible(False)
     for axes in list(grid.flat)[len(names) :]:
         axes.remove()
     grid[0, 0].legend(title="others' connections", frameon=False, fontsize=8, loc="lower right")
@@ -128,7 +136,7 @@ def sprays(run: Dataset, tried: Sequence[int]) -> pd.DataFrame:
     """A row for each sample and number of tries: the factors, `attempt`, `open`, `tried`, `ports`, `hits` and the `odds`.
 
     Args:
-        run: samples whose factors name a persona.
+        run: samples whose factor `nat_a` names a persona.
         tried: how many different ports of the persona's range are tried.
 
     Raises:
@@ -139,7 +147,7 @@ def sprays(run: Dataset, tried: Sequence[int]) -> pd.DataFrame:
     rows = []
     for attempt, group in own(samples(run)).groupby("attempt", observed=True):
         factors = {name: group[name].iloc[0] for name in run.manifest.grid}
-        ports = personas.load(str(factors["persona"])).behavior.ports
+        ports = personas.load(str(factors["nat_a"])).behavior.ports
         size = ports.high - ports.low + 1
         most = min(max(tried), size)
         aims = stream(run.manifest.seed, "aims", str(attempt)).sample(range(ports.low, ports.high + 1), most)
@@ -168,10 +176,10 @@ def expected(table: pd.DataFrame, confidence: float = 0.95) -> tuple[int, int]:
 
 
 def spray_figure(table: pd.DataFrame, *, title: str = "") -> Figure:
-    """Share of sprays that hit against what theory says: a point for each persona, number of open ports and number of tries."""
+    """Share of sprays that hit against what theory says: a point for each NAT, number of open ports and number of tries."""
     figure, axes = new_figure(title, (7.5, 5.2))
     axes.plot([0, 1], [0, 1], color="#9aa3ad", linewidth=1, zorder=1)
-    for index, (persona, group) in enumerate(table.groupby("persona", sort=False, observed=True)):
+    for index, (nat, group) in enumerate(table.groupby("nat_a", sort=False, observed=True)):
         cells = [(float(cell["odds"].mean()), wilson(int((cell["hits"] > 0).sum()), len(cell))) for _, cell in _cells(group)]
         xs = [odds + 0.006 * (index - 1.5) for odds, _ in cells]
         bars = [[share.estimate - share.low for _, share in cells], [share.high - share.estimate for _, share in cells]]
@@ -183,7 +191,7 @@ def spray_figure(table: pd.DataFrame, *, title: str = "") -> Figure:
             marker=MARKERS[index % len(MARKERS)],
             linestyle="none",
             markersize=5,
-            label=str(persona),
+            label=str(nat),
         )
     axes.set_xlabel("odds by theory: one minus C(N-k, m) / C(N, m)")
     axes.set_ylabel("share of sprays that hit")
@@ -199,15 +207,15 @@ def _cells(table: pd.DataFrame) -> Iterator[tuple[Any, pd.DataFrame]]:
 
 
 def spray_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Hits and theory, a row for each persona, number of open ports and number of tries."""
+    """Hits and theory, a row for each NAT, number of open ports and number of tries."""
     import pandas as pd  # noqa: PLC0415  as above
 
     rows: list[Mapping[str, Any]] = []
-    for (persona, opened, tried), cell in table.groupby(["persona", "open", "tried"], sort=False, observed=True):
+    for (nat, opened, tried), cell in table.groupby(["nat_a", "open", "tried"], sort=False, observed=True):
         low, high = expected(cell)
         rows.append(
             {
-                "persona": persona,
+                "nat_a": nat,
                 "open": opened,
                 "tried": tried,
                 "odds": round(float(cell["odds"].iloc[0]), 4),
