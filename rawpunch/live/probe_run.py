@@ -47,6 +47,7 @@ class Probed:
     lost: dict[str, int]
     """Packets that nobody can say anything of: what -> how many."""
     took_ns: int
+    """From the first thing done to the report."""
 
 
 async def carry_out(
@@ -70,9 +71,10 @@ async def carry_out(
         BadParameter: an address is none of ours.
         PartialData: the observer does not answer at all, or the capture cannot be written.
     """
-    importlib.import_module("scipy.stats")  # it takes seconds, and inference needs it: now, when nothing is being measured
     began_ns = now_ns()
     async with LiveGround(errand.observer, insiders=errand.insiders, seed=errand.seed) as ground:
+        # it takes seconds, and inference needs it: now, when nothing is being measured
+        await asyncio.to_thread(importlib.import_module, "scipy.stats")
         begun(ground)
         watch = asyncio.create_task(_watch(ground, told, TIMERS_DEADLINE_S if errand.options.timers else DEADLINE_S))
         try:
