@@ -137,9 +137,20 @@ def _mapped(
         why = "another port gives another mapping, but connecting again to the same one did not show whether that does too"
         candidates = ["address_and_port_dependent", "per_connection"]
         return undetermined(why, n, evidence, candidates=candidates)
+    if again and _crowded(known):
+        why = "connecting again gave the same port, but the probe's own connections may have left no other one"
+        return undetermined(why, n, evidence, candidates=["address_and_port_dependent", "per_connection"])
     klass = "address_and_port_dependent" if again else "per_connection"
     chance = (1 / max(2, width)) ** len(reconnections) if again else 0.0
     return found(klass, n, 1 - chance, evidence, by=by)
+
+
+def _crowded(known: Facts) -> bool:
+    """Whether the probe took so many of the ports there are that a free one may be the one it had."""
+    if inference_ports.allocation(known).klass == "sequential":
+        return False  # a counter goes on
+    ports = {seat.port for seat in inference_ports.seats(known.samples) if seat.sample.insider == 0}
+    return len(ports) > 1 and 2 * len(ports) > max(ports) - min(ports)
 
 
 def _width(known: Facts) -> int:
@@ -330,7 +341,8 @@ def _hidden(known: Facts, *, ports_kept: bool) -> str:
     klass = filtering(known).klass
     if klass == "endpoint_independent":
         return ""
-    if klass is None or (mapping(known).klass != "endpoint_independent" and not ports_kept):
+    foreseen = ports_kept and inference_ports.pooling(known).klass == "paired"
+    if klass is None or (mapping(known).klass != "endpoint_independent" and not foreseen):
         return "the filter would hide it: each inside endpoint's port towards the other is not known beforehand"
     answer = unsolicited(known)
     silent = answer.klass == "drop"
