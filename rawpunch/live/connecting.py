@@ -39,7 +39,7 @@ from rawpunch.tcp.state import Offer
 from rawpunch.units import SECOND
 from rawpunch.wire.codec import decode
 from rawpunch.wire.endpoint import Endpoint
-from rawpunch.wire.segment import Segment
+from rawpunch.wire.segment import DEFAULT_TTL, Segment
 
 Method = Literal["raw", "kernel", "auto"]
 Place = Endpoint | str | tuple[str, int]
@@ -145,10 +145,11 @@ async def open_connection_async(
     method: Method = "auto",
     timeout: float = DEFAULT_TIMEOUT_S,  # noqa: ASYNC109  as above
     at: int | None = None,
+    first_ttl: int = DEFAULT_TTL,
 ) -> Opened:
-    """Do what `connect_async` does, and say how it was done."""
+    """Do what `connect_async` does, and say how it was done; the first SYN may have a time to live of its own, to die early."""
     loop = asyncio.get_running_loop()
-    with _opening(peer, local, method, timeout, at) as opening:
+    with _opening(peer, local, method, timeout, at, first_ttl) as opening:
         rest_ns = opening.order.at_ns - SPIN_NS - now_ns()
         if rest_ns > 0:
             await asyncio.sleep(rest_ns / SECOND)
@@ -276,7 +277,8 @@ class _KernelOpening:
         return _rest_ns(self._end.deadline)
 
     def launch(self) -> None:
-        self._end.launch(self.order.at_ns)
+        with self._end.other_ttl(self.order.first_ttl):
+            self._end.launch(self.order.at_ns)
         self._unguard()
 
     def _unguard(self) -> None:
@@ -314,7 +316,12 @@ class _KernelOpening:
 
 @contextmanager
 def _opening(
-    peer: Place, local: Place | int | None, method: Method, timeout_s: float, at: int | None
+    peer: Place,
+    local: Place | int | None,
+    method: Method,
+    timeout_s: float,
+    at: int | None,
+    first_ttl: int = DEFAULT_TTL,
 ) -> Iterator[_RawOpening | _KernelOpening]:
     """One attempt, ready to be launched; whatever happens, nothing of it stays but a socket that was taken."""
     if method not in ("raw", "kernel", "auto"):
@@ -337,8 +344,9 @@ def _opening(
         give_up_ns=max(at_ns, now_ns()) + round(timeout_s * SECOND),
         iss=_LEAST_ISS + secrets.randbelow((1 << 32) - _LEAST_ISS),
         profile="linux",
+        first_ttl=first_ttl,
     )
-    why = "" if method == "kernel" else _why_not_raw(remote)
+    why = "" if method == "kernel" else why_not_raw(remote)
     if why and method == "raw":
         raise MachineCannot(
             f"cannot open a connection to {remote} raw", why=why, todo="use method kernel or auto; rawpunch doctor"
@@ -350,7 +358,7 @@ def _opening(
         opening.close()
 
 
-def _why_not_raw(remote: Endpoint) -> str:
+def why_not_raw(remote: Endpoint) -> str:
     """Why this process cannot open a connection raw; "" if it can."""
     if remote.is_ipv6:
         return "raw packets are IPv4 only"

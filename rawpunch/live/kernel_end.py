@@ -6,6 +6,8 @@ import errno
 import os
 import socket
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from rawpunch.clock import now_ns
@@ -13,6 +15,7 @@ from rawpunch.errors import UsageError
 from rawpunch.live.end import Order, Report
 from rawpunch.live.sockets import TcpInfo
 from rawpunch.machine import Ending
+from rawpunch.wire.segment import DEFAULT_TTL
 
 _ENDINGS: Final = {
     errno.ECONNREFUSED: Ending.REFUSED,
@@ -73,6 +76,18 @@ class KernelEnd:
         elif number != errno.EINPROGRESS:
             why = f"{errno.errorcode.get(number, number)}: {os.strerror(number)}"
             raise UsageError(f"cannot connect from {self.order.local}", why=why, todo="choose another local port")
+
+    @contextmanager
+    def other_ttl(self, ttl: int) -> Iterator[None]:
+        """Have what leaves meanwhile live that long."""
+        option = (
+            (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS) if self.order.local.is_ipv6 else (socket.IPPROTO_IP, socket.IP_TTL)
+        )
+        if ttl != DEFAULT_TTL:
+            self._sock.setsockopt(*option, ttl)
+        yield
+        if ttl != DEFAULT_TTL:
+            self._sock.setsockopt(*option, DEFAULT_TTL)
 
     def ready(self, now: int) -> None:
         """The socket has become writable: read what the kernel decided."""
