@@ -210,7 +210,7 @@ class Worker:
             case "listening":
                 return ListeningEnd(order, self.port)
             case "handover":
-                return HandoverEnd(order, self.port)
+                return HandoverEnd(order, self.port, hear=self._receive)
             case "replay":
                 return ReplayEnd(order, Part.read(Path(order.script)), self.port)
             case "prober":
