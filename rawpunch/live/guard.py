@@ -18,17 +18,27 @@ from rawpunch.wire.endpoint import Endpoint
 
 _SO_ATTACH_FILTER: Final = 26
 _SO_DETACH_FILTER: Final = 27
-_ACCEPT_NOTHING: Final = struct.pack("HBBI", 0x06, 0, 0, 0)  # BPF_RET | BPF_K, 0 octets
+_LOAD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06  # BPF_LD | W | ABS, BPF_JMP | JEQ | K, BPF_RET | K
+_MARK: Final = 0xFFFF_F000 + 20  # SKF_AD_OFF + SKF_AD_MARK
+_ALL: Final = 0x4_0000
 
 
-def deafen(sock: socket.socket) -> None:
-    """Have a socket take in no packet at all: each is dropped before it is looked at, and answered by nothing.
+def deafen(sock: socket.socket, *, unless_marked: int = 0) -> None:
+    """Have a socket take in no packet: each is dropped before it is looked at, and answered by nothing.
+
+    Args:
+        sock: which.
+        unless_marked: packets with this mark (SO_MARK of their sender, on this host) are taken in all the same; 0 for none.
 
     Raises:
         OSError: the kernel refuses.
     """
-    program = ctypes.create_string_buffer(_ACCEPT_NOTHING)
-    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HxxxxxxP", 1, ctypes.addressof(program)))
+    nothing = (_RETURN, 0, 0, 0)
+    marked = ((_LOAD, 0, 0, _MARK), (_JUMP_IF_EQUAL, 0, 1, unless_marked), (_RETURN, 0, 0, _ALL)) if unless_marked else ()
+    lines = (*marked, nothing)
+    program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in lines))
+    head = struct.pack("HxxxxxxP", len(lines), ctypes.addressof(program))
+    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, head)
 
 
 def undeafen(sock: socket.socket) -> None:

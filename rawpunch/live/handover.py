@@ -4,20 +4,23 @@ Nothing may leave the host meanwhile but what TCP would send, and nothing that c
 which the kernel has no socket for the flow, and none in which it has one that knows half of it:
 
     1. the guard sits on the port, as it has since before the SYN; the packet socket hears what comes
-    2. a deaf socket (its filter drops everything) in repair mode is bound to the same endpoint, which repair mode permits, and is
-       "connected": the kernel now finds it, and no longer the guard, for packets of this flow
-    3. sequence numbers, options, timestamp, windows and the data that arrived early are written into it
-    4. it leaves repair mode and becomes hearing; the guard may go
-    5. the packets that came to deaf ears are said to it again, through the loopback: nobody has acknowledged them, so it is as if
-       they had been longer on their way. One that came at the very instant may be heard twice, which TCP does not mind.
+    2. a socket that is deaf but to us (its filter passes one mark only) is put into repair mode, bound to the same endpoint,
+       which repair mode permits, and "connected": the kernel now finds it, and no longer the guard, for packets of this flow
+    3. sequence numbers, options, timestamp, windows and the data that arrived early are written into it; it leaves repair mode
+    4. the packets that came to deaf ears are told to it in their order, marked, through the loopback: nobody has acknowledged
+       them, so it is as if they had been longer on their way
+    5. when it has caught up it becomes hearing, and the guard may go. A packet that came in the last microseconds is told it
+       afterwards; it may be heard twice, which TCP does not mind
 
-The peer's timestamp cannot be written (there is no option for TS.Recent), so the last ACK of the peer is said again in any case:
+The peer's timestamp cannot be written (there is no option for TS.Recent), so the last ACK of the peer is told again in any case:
 the socket learns it from there and echoes it from its first segment on.
 """
 
 from __future__ import annotations
 
+import secrets
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -26,16 +29,52 @@ from rawpunch.clock import now_ns
 from rawpunch.errors import UsageError
 from rawpunch.live import repair
 from rawpunch.live.guard import deafen, undeafen
-from rawpunch.live.sockets import RawPort
 from rawpunch.tcp.handshake import Handshake
 from rawpunch.tcp.state import State
 from rawpunch.wire import seq
 from rawpunch.wire.codec import encode
-from rawpunch.wire.endpoint import Endpoint
 from rawpunch.wire.options import Nop, Timestamps
 from rawpunch.wire.segment import MAX_WINDOW, Flags, Segment
 
 _HANDED_OVER_FROM: Final = (State.ESTABLISHED, State.CLOSE_WAIT)
+
+
+_SO_MARK: Final = 36
+_ROUNDS: Final = 100
+"""How often it is caught up at most: a peer who sends faster than we tell would keep us at it."""
+
+
+class Prompter:
+    """Tells our own kernel segments of the peer's that it did not hear, through the loopback.
+
+    Raises:
+        OSError: this process may not.
+    """
+
+    def __init__(self) -> None:
+        self.mark = secrets.randbits(31) + 1
+        """What its packets are marked with on this host."""
+        self.told: set[Segment] = set()
+        self._sock = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+        try:
+            self._sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, self.mark)
+        except OSError:
+            self._sock.close()
+            raise
+
+    def tell(self, segment: Segment) -> None:
+        """Tell a segment, once: our packet socket hears it from the loopback too, and would bring it here again.
+
+        Where a firewall of this host forbids it, the peer will send it again instead, after its retransmission timeout.
+        """
+        if segment not in self.told:
+            self.told.add(segment)
+            with suppress(OSError):
+                self._sock.sendto(encode(segment), (segment.destination.address, 0))
+
+    def close(self) -> None:
+        """Tell no more."""
+        self._sock.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +84,19 @@ class HandedOver:
     sock: socket.socket
     """Connected, blocking, an ordinary socket."""
     hearing_ns: int
-    """Packets that came before this have not reached it, and are to be said again."""
+    """Packets that came before this have not reached it, and are to be told."""
     took_ns: int
     """How long the flow was on deaf ears."""
 
 
-def hand_over(machine: Handshake, *, early: bytes = b"") -> HandedOver:
+def hand_over(machine: Handshake, prompter: Prompter, catch_up: Callable[[], object], *, early: bytes = b"") -> HandedOver:
     """Make a kernel socket of a connection. The guard of its local endpoint must be up, and may be closed afterwards.
-
-    The caller still has to `say_again` the peer's last word (`last_word`) and all packets that came before `hearing_ns`.
 
     Args:
         machine: the endpoint that opened it; it has sent no data, and must not be stepped any more.
-        early: what it has delivered so far, which the user is to read from the socket.
+        prompter: who tells the socket what it did not hear.
+        catch_up: has the prompter tell what has come since. The caller does that once more for what came before `hearing_ns`.
+        early: what the machine has delivered so far, which the user is to read from the socket.
 
     Raises:
         UsageError: the connection is not in a state that can be handed over.
@@ -71,7 +110,7 @@ def hand_over(machine: Handshake, *, early: bytes = b"") -> HandedOver:
     began_ns = now_ns()
     sock = socket.socket(socket.AF_INET6 if machine.local.is_ipv6 else socket.AF_INET, socket.SOCK_STREAM)
     try:
-        deafen(sock)
+        deafen(sock, unless_marked=prompter.mark)
         repair.begin_repair(sock)
         sock.bind((machine.local.address, machine.local.port))
         text_end = seq.add(machine.rcv_nxt, -1) if closed_by_peer else machine.rcv_nxt  # the FIN is said again
@@ -91,6 +130,14 @@ def hand_over(machine: Handshake, *, early: bytes = b"") -> HandedOver:
         if block.negotiated.timestamps:
             repair.set_timestamp(sock, machine.timestamp(now_ns()))
         repair.end_repair(sock)
+        word = _last_word(machine)
+        if word is not None:
+            prompter.tell(word)
+        for _ in range(_ROUNDS):
+            told = len(prompter.told)
+            catch_up()
+            if len(prompter.told) == told:
+                break
         undeafen(sock)
     except BaseException:
         sock.close()
@@ -99,7 +146,7 @@ def hand_over(machine: Handshake, *, early: bytes = b"") -> HandedOver:
     return HandedOver(sock, hearing_ns, hearing_ns - began_ns)
 
 
-def last_word(machine: Handshake) -> Segment | None:
+def _last_word(machine: Handshake) -> Segment | None:
     """The peer's last ACK (or FIN), as far as the new socket does not know it; None if it knows all."""
     block, agreed = machine.block, machine.negotiated
     if machine.remote is None or agreed is None or not (agreed.timestamps or machine.state is State.CLOSE_WAIT):
@@ -110,12 +157,3 @@ def last_word(machine: Handshake) -> Segment | None:
     flags = Flags.ACK | Flags.FIN if fin else Flags.ACK
     number = seq.add(machine.rcv_nxt, -1) if fin else machine.rcv_nxt
     return Segment(machine.remote, machine.local, flags, number, machine.snd_una, window, stamps)
-
-
-def say_again(port: RawPort, segment: Segment, local: Endpoint) -> None:
-    """Give a segment that came from the peer to our own kernel once more, through the loopback.
-
-    Where a firewall of this host forbids it, the peer will say it again instead, after its retransmission timeout.
-    """
-    with suppress(OSError):
-        port.send(encode(segment), local.address)

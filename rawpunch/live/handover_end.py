@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
+from contextlib import suppress
 
 from rawpunch.clock import now_ns
-from rawpunch.errors import RawpunchError
+from rawpunch.errors import Malformed, RawpunchError
 from rawpunch.live.end import Order
-from rawpunch.live.handover import HandedOver, hand_over, last_word, say_again
+from rawpunch.live.handover import HandedOver, Prompter, hand_over
 from rawpunch.live.kernel_end import CLOSE_BY_RST, evidence_of
 from rawpunch.live.raw_end import RawEnd
 from rawpunch.live.sockets import RawPort
 from rawpunch.machine import Ending
 from rawpunch.tcp.state import Offer
+from rawpunch.wire.codec import decode
+from rawpunch.wire.endpoint import Flow
 from rawpunch.wire.segment import IcmpError, Segment
 
 RULE = "handed_over"
@@ -27,15 +31,25 @@ class HandoverEnd(RawEnd):
         port: the host's raw sockets.
         offer: what its SYN offers; None for the profile's own.
         shared: whether connections of ours may be on the local port already (see `Guard`).
+        hear: takes in what has come to the port, for all ends that share it; None if this end has the port to itself.
 
     Raises:
         UsageError: the local port is in use.
     """
 
-    def __init__(self, order: Order, port: RawPort, *, offer: Offer | None = None, shared: bool = False) -> None:
+    def __init__(
+        self,
+        order: Order,
+        port: RawPort,
+        *,
+        offer: Offer | None = None,
+        shared: bool = False,
+        hear: Callable[[], None] | None = None,
+    ) -> None:
         super().__init__(order, port, offer=offer, shared=shared)
+        self._hear = hear or self._hear_alone
+        self._prompter: Prompter | None = None
         self._handed: HandedOver | None = None
-        self._said: set[Segment] = set()
         port.stamp_ns()  # from now on the kernel notes when packets come
 
     @property
@@ -50,35 +64,34 @@ class HandoverEnd(RawEnd):
             MachineCannot: this process may not; the peer has been reset.
             OSError: the kernel refused; the peer has been reset.
         """
-        if self._handed is not None:
-            self._say_again(packet, self._handed)
+        if self._prompter is not None:
+            self._prompt(packet, self._prompter)
             return
         super().arrived(packet, now)
         if self.report.ending == Ending.ESTABLISHED.value:
             self._hand_over()
 
-    def _say_again(self, packet: Segment | IcmpError, handed: HandedOver) -> None:
-        """Tell the kernel of a segment that came to deaf ears.
+    def _prompt(self, packet: Segment | IcmpError, prompter: Prompter) -> None:
+        """Tell the socket of a packet that came before it could hear."""
+        if isinstance(packet, Segment) and packet.flow == Flow(self.order.remote, self.order.local):
+            at_ns = self._port.stamp_ns()
+            if self._handed is None or (at_ns is not None and at_ns <= self._handed.hearing_ns):
+                prompter.tell(packet)
 
-        We hear it once more ourselves, from the loopback; if the clock was set back meanwhile that would go on for ever, so each
-        one is told once.
-        """
-        at_ns = self._port.stamp_ns()
-        if isinstance(packet, Segment) and at_ns is not None and at_ns <= handed.hearing_ns and packet not in self._said:
-            self._said.add(packet)
-            say_again(self._port, packet, self.order.local)
+    def _hear_alone(self) -> None:
+        for octets in self._port.receive():
+            with suppress(Malformed):  # ICMP that is not about a TCP segment
+                self.arrived(decode(octets), now_ns())
 
     def _hand_over(self) -> None:
         try:
-            self._handed = hand_over(self._machine, early=bytes(self._early))
+            self._prompter = Prompter()
+            self._handed = hand_over(self._machine, self._prompter, self._hear, early=bytes(self._early))
         except (RawpunchError, OSError):
             super().finish(now_ns())
             raise
         change = {"before": self._machine.state.value, "after": self._machine.state.value, "rule": RULE, "cause": "TCP_REPAIR"}
         self.report.transitions.append({"time_ns": self._handed.hearing_ns, **change})
-        word = last_word(self._machine)
-        if word is not None:
-            say_again(self._port, word, self.order.local)
 
     def take(self) -> socket.socket | None:
         """The socket, which is the caller's from now on; None as long as there is none."""
@@ -97,3 +110,9 @@ class HandoverEnd(RawEnd):
             self.report.evidence = evidence_of(self._handed.sock)
             self._handed.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, CLOSE_BY_RST)
             self._handed.sock.close()
+
+    def release(self) -> None:
+        """Lift the guard, and tell no more."""
+        super().release()
+        if self._prompter is not None:
+            self._prompter.close()

@@ -143,9 +143,8 @@ class Observer:
         try:
             stream.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _KERNEL_BUFFER)
-            stream.setsockopt(
-                socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
-            )  # accepted sockets inherit it; asyncio does not set it here
+            # accepted sockets inherit it; asyncio leaves it alone where a socket's protocol number is 0
+            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             stream.bind((endpoint.address, endpoint.port))
             stream.listen(_BACKLOG)
             # only now, so that a second observer on the same port is refused, but our own connections back can start from it

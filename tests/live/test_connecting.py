@@ -13,7 +13,7 @@ import pytest
 import rawpunch
 from rawpunch.errors import BadParameter, MachineCannot, Malformed, UsageError
 from rawpunch.live.guard import Guard
-from rawpunch.live.handover import hand_over
+from rawpunch.live.handover import Prompter, hand_over
 from rawpunch.live.offering import kernels_offer, route_to
 from rawpunch.tcp.handshake import Handshake
 from rawpunch.tcp.profiles import LINUX
@@ -93,11 +93,19 @@ def test_we_offer_what_the_kernel_would() -> None:
     assert (offer.timestamps, offer.sack) == (bool(raw[5] & 1), bool(raw[5] & 2))
 
 
+class Untold(Prompter):
+    """One who opens no socket."""
+
+    def __init__(self) -> None:
+        self.mark = 1
+        self.told = set()
+
+
 def test_only_an_open_connection_is_handed_over() -> None:
     """A handshake that has not begun is refused, and no socket stays."""
     machine = Handshake(Endpoint("127.0.0.1", 4000), Endpoint("127.0.0.1", 4001), iss=1 << 30, profile=LINUX)
     with pytest.raises(UsageError, match="CLOSED"):
-        hand_over(machine)
+        hand_over(machine, Untold(), lambda: None)
 
 
 def test_two_shared_guards_do_not_share() -> None:
