@@ -80,6 +80,8 @@ def nat_ruleset(nat: Nat | None, external: str = "") -> str:
         count=_count(ports),
     )
     counted = f"  map ports {{ typeof numgen inc mod {_count(ports)} : tcp dport; }}\n" if "@ports" in translation else ""
+    # what UDP it does not expect it passes over in silence, unless its own stack is to answer
+    udp = "" if nat.unsolicited is UnsolicitedAnswer.STACK else "\n    meta l4proto udp drop"
     invalid = "ct state invalid counter name invalid drop" if nat.behavior.invalid is Invalid.DROP else "ct state invalid accept"
     return f"""{start}table ip {TABLE} {{
 {counted}  counter unsolicited {{ }}
@@ -87,6 +89,7 @@ def nat_ruleset(nat: Nat | None, external: str = "") -> str:
   chain postrouting {{
     type nat hook postrouting priority srcnat; policy accept;
     oifname "out" meta l4proto tcp {translation}
+    oifname "out" meta l4proto udp {translation}
     oifname "out" masquerade
   }}
   chain forward {{
@@ -100,7 +103,7 @@ def nat_ruleset(nat: Nat | None, external: str = "") -> str:
     type filter hook input priority filter; policy accept;
     iifname "in" accept
     ct state established,related accept
-    meta l4proto tcp {answer}
+    meta l4proto tcp {answer}{udp}
   }}
 }}
 """

@@ -29,6 +29,7 @@ from rawpunch.live.raw_end import RawEnd
 from rawpunch.live.rehearsal import Rehearsal
 from rawpunch.live.replay_end import ReplayEnd
 from rawpunch.live.sockets import RawPort
+from rawpunch.live.udp_end import UdpEnd
 from rawpunch.replay.part import Part
 from rawpunch.units import MS, SECOND, US
 from rawpunch.wire.codec import decode
@@ -46,7 +47,7 @@ _REHEARSE_NS: Final = 1 * MS
 _HOLD_NS: Final = 300 * MS
 """How long a guard stays after its attempt: until the other end's last packets have come."""
 
-SocketEnd = KernelEnd | ListeningEnd
+SocketEnd = KernelEnd | ListeningEnd | UdpEnd
 """An end whose kernel decides."""
 CraftedEnd = RawEnd | ReplayEnd | ProberEnd
 """An end that makes its own packets."""
@@ -82,7 +83,7 @@ class Worker:
                 self._launch()
                 continue
             rest = min(self._deadlines()) - now_ns()
-            listening = [descriptor for descriptor, end in self.undecided.items() if isinstance(end, ListeningEnd)]
+            listening = [descriptor for descriptor, end in self.undecided.items() if not isinstance(end, KernelEnd)]
             connecting = [descriptor for descriptor in self.undecided if descriptor not in listening]
             readable, writable, _ = select.select([*self._own, *listening], connecting, [], max(rest, 0) / 1e9)
             if self._launch_is_near():
@@ -215,6 +216,8 @@ class Worker:
                 return ReplayEnd(order, Part.read(Path(order.script)), self.port)
             case "prober":
                 return ProberEnd(order, self.port)
+            case "udp":
+                return UdpEnd(order)
         return RawEnd(order, self.port)
 
     def _finish(self, attempt: str) -> None:

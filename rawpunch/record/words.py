@@ -76,6 +76,7 @@ class EndKind(Word):
     HANDOVER = "handover", "Crafted segments until the connection is open, then a kernel socket that took it over."
     LISTENING = "listening", "A kernel socket that listens and accepts."
     REPLAY = "replay", "One side of a captured flow or of a script, played again."
+    UDP = "udp", "A UDP socket that greets its peer until it is heard."
     PROBER = "prober", "Crafted segments that take the stack at the other end through a branch of an opening."
     SAMPLER = "sampler", "Ready SYNs, one after the other, of which none is to be answered."
     SILENT = "silent", "Takes in what comes and answers nothing."

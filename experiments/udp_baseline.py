@@ -1,0 +1,101 @@
+"""How much of hole punching fails because it is TCP? UDP through the same NATs, at the same offsets."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Final
+
+from rawpunch.analysis.statistics import Proportion, difference, wilson
+from rawpunch.analysis.tables import keep
+from rawpunch.scene import Nat, Scene
+from rawpunch.study.experiment import Attempt, Cell, Factor, Verdict, Word
+from rawpunch.units import MS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ONE_WAY_NS: Final = 10 * MS
+NATS: Final = ("linux-masquerade", "rst-sender", "icmp-sender")
+"""NATs that nft rules make: one in user space passes no UDP."""
+MARGIN: Final = 0.15
+"""A share that is smaller by less than this is not less often."""
+
+QUESTION = "Does TCP punching succeed less often than UDP through the same NATs, and where?"
+CLAIMS = ("C6", "C21")
+FACTORS = {
+    "transport": Factor(("udp", "kernel", "raw"), "UDP, TCP by kernel sockets, or TCP by crafted segments", fixed=True),
+    "pair": Factor(
+        tuple("+".join(pair) for pair in itertools.combinations_with_replacement(NATS, 2)), "the personas in front of A and B"
+    ),
+    "offset": Factor((0.5, 2.5), "start of B after A, in one-way delays"),
+}
+REPEATS = 6
+
+
+def scene(cell: Cell) -> Scene:
+    """The pair of NATs, the same delay each way."""
+    a, b = (Nat(persona=name) for name in str(cell["pair"]).split("+"))
+    return Scene.between(a, b, ONE_WAY_NS)
+
+
+def attempt(cell: Cell) -> Attempt:
+    """Each aims at the other's inside port, which these NATs keep."""
+    kind = str(cell["transport"])
+    offset_ns = round(float(cell["offset"]) * ONE_WAY_NS)
+    return Attempt(kind, kind, offset_ns, give_up_ns=1_300 * MS, tolerance_ns=3 * MS)
+
+
+def verdicts(attempts: pd.DataFrame) -> list[Verdict]:
+    """UDP against TCP: in all, where both start in time, and where one is too late."""
+    good = keep(attempts).attempts
+    opened = good["outcome"] == "established"
+
+    def rate(chosen: pd.Series[bool]) -> Proportion:
+        return wilson(int(opened[chosen].sum()), int(chosen.sum()))
+
+    udp, in_time = good["transport"] == "udp", good["offset"].abs() < 1
+    tcp_all, udp_all = rate(~udp), rate(udp)
+    words = {name: _less(rate(~udp & when), rate(udp & when)) for name, when in (("in time", in_time), ("late", ~in_time))}
+    told = "; ".join(
+        f"{name}: TCP {rate(~udp & when)}, UDP {rate(udp & when)}" for name, when in (("in time", in_time), ("late", ~in_time))
+    )
+    return [
+        _verdict("C6", _only(tcp_all, udp_all), tcp_all, udp_all, told),
+        _verdict("C21", _split(*words.values()), tcp_all, udp_all, told),
+    ]
+
+
+STATEMENTS: Final = {
+    "C6": "punching works for UDP only, because of TCP's handshake (share of TCP minus share of UDP)",
+    "C21": "TCP punching succeeds less often than UDP (share of TCP minus share of UDP)",
+}
+
+
+def _verdict(claim: str, word: Word, tcp: Proportion, udp: Proportion, why: str) -> Verdict:
+    if not tcp.n or not udp.n:
+        return Verdict(claim, STATEMENTS[claim], "undecided", tcp.n + udp.n, why="one of the two was not tried")
+    found = difference(tcp, udp)
+    return Verdict(claim, STATEMENTS[claim], word, tcp.n + udp.n, found.value, found.low, found.high, why)
+
+
+def _less(tcp: Proportion, udp: Proportion) -> Word:
+    """Whether TCP succeeds less often, by more than the margin."""
+    if not tcp.n or not udp.n:
+        return "undecided"
+    found = difference(tcp, udp)
+    if found.high < 0:
+        return "upheld"
+    return "refuted" if found.low > -MARGIN else "undecided"
+
+
+def _only(tcp: Proportion, udp: Proportion) -> Word:
+    """Whether UDP opens and TCP does not."""
+    if not tcp.n or not udp.n or udp.low <= 0:
+        return "undecided"
+    return "refuted" if tcp.low > 0 else "upheld" if tcp.high < MARGIN else "undecided"
+
+
+def _split(in_time: Word, late: Word) -> Word:
+    if "undecided" in (in_time, late):
+        return "undecided"
+    return in_time if in_time == late else "conditional"
