@@ -101,6 +101,18 @@ def _candidates(finding: Document | None) -> tuple[str, str, str] | None:
     return (named[0], named[-1], named[0]) if named else None
 
 
+def nat_hops(path: Document) -> int:
+    """Routers up to the outermost NAT, from the way out as a probe's report has it (``path``); 1 where nothing else is known.
+
+    A NAT answers with the address of its own inside; so the last router with a private one is the outermost NAT.
+    """
+    try:
+        private = [int(step["ttl"]) for step in path.get("steps") or () if step["private"]]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise BadParameter("this is no path of a probe's", why=str(error), todo="probe again") from error
+    return max([1, *private])
+
+
 _USUAL: Final[dict[str, Any]] = {}
 """`Behavior` as it is: what most NATs do."""
 _WORST: Final[dict[str, Any]] = {
