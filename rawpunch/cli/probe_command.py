@@ -56,7 +56,7 @@ def command(
         bool,
         typer.Option("--truth", help="With --on: compare with what the NAT was told to be; exit with 1 if anything is wrong."),
     ] = False,
-    timers: Annotated[bool, typer.Option("--timers", help="Wait for timers of minutes and hours too.")] = False,
+    timers: Annotated[bool, typer.Option("--timers", help="Wait for timers of minutes and hours too: for two hours, or four.")] = False,
     seed: SeedOption = None,
     keep: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="Keep report.json and the packets, probe.pcapng, here.")
