@@ -32,8 +32,8 @@ _LOW, _HIGH = 32_768, 61_000
 _RETRY_NS: Final = 200 * MS
 """How long a kernel waits before it sends data again."""
 _SYN_RETRY_NS: Final = SECOND
-_TRIES: Final = 6
-_SYN_TRIES: Final = 3
+_TRIES: Final = 10
+_SYN_TRIES: Final = 5
 _CONNECTS: Final = 3
 _PACKETS_PER_S: Final = 100
 """What an observer crafts for one address, after a burst of the same (`live.observer_limits`)."""
@@ -348,9 +348,9 @@ class SimGround:
         def answered() -> bool:
             return any(segment.kind == "SYN-ACK" and segment.ack == add(syn.seq, 1) for segment in came)
 
-        for number in range(_SYN_TRIES):
+        for _ in range(_SYN_TRIES):
             self._host.emit(syn)
-            if await self.until(answered, self.now() + (_SYN_RETRY_NS << number)):
+            if await self.until(answered, self.now() + _SYN_RETRY_NS):
                 hello = b"hello %s" % str(local).encode()
                 if not await self._exchanged(hello, local):
                     return None
