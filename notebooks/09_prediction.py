@@ -47,7 +47,7 @@ for run in (prediction, spray):
 # guesses where a NAT counts; where it draws nothing helps but the width of its band.
 
 # %%
-table = forecasts(prediction)
+table = forecasts(prediction, every=8)
 guesses_figure(table, title="How many ports must be guessed to meet the next one")
 
 # %% [markdown]
