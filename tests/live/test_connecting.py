@@ -6,6 +6,7 @@ import asyncio
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,7 +18,9 @@ from rawpunch.live.handover import Prompter, hand_over
 from rawpunch.live.offering import kernels_offer, route_to
 from rawpunch.tcp.handshake import Handshake
 from rawpunch.tcp.profiles import LINUX
+from rawpunch.wire.codec import decode, encode
 from rawpunch.wire.endpoint import Endpoint
+from rawpunch.wire.segment import Flags, Segment
 
 
 def test_it_is_loaded_when_it_is_asked_for() -> None:
@@ -106,6 +109,25 @@ def test_only_an_open_connection_is_handed_over() -> None:
     machine = Handshake(Endpoint("127.0.0.1", 4000), Endpoint("127.0.0.1", 4001), iss=1 << 30, profile=LINUX)
     with pytest.raises(UsageError, match="CLOSED"):
         hand_over(machine, Untold(), lambda: None)
+
+
+def test_a_segment_is_told_once() -> None:
+    """It comes back from the loopback to who listens there, and is not told again; a firewall that forbids it raises nothing."""
+    sent: list[tuple[bytes, tuple[str, int]]] = []
+
+    class Socket:
+        def sendto(self, octets: bytes, where: tuple[str, int]) -> None:
+            sent.append((octets, where))
+            raise PermissionError
+
+    prompter = Untold()
+    prompter._sock = Socket()  # type: ignore[assignment]
+    first = Segment(Endpoint("192.0.2.1", 5), Endpoint("127.0.0.1", 6), Flags.ACK, 1, 2, payload=b"x")
+    for segment in (first, decode(encode(first)), replace(first, seq=2)):
+        assert isinstance(segment, Segment)
+        prompter.tell(segment)
+    assert [where for _, where in sent] == [("127.0.0.1", 0)] * 2
+    assert sent[0][0] == encode(first)
 
 
 def test_two_shared_guards_do_not_share() -> None:
