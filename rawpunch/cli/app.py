@@ -48,6 +48,7 @@ COMMANDS: Final = {
     "observe": Row("rawpunch.cli.observe_command", "be the server outside the NAT that a probe asks; speaks STUN too"),
     "probe": Row("rawpunch.cli.probe_command", "what NAT is in front of me: by axis and by RFC 5382, with evidence"),
     "rendezvous": Row("rawpunch.cli.rendezvous_command", "be the server that introduces peers, and says when they begin"),
+    "punch": Row("rawpunch.cli.punch_command", "connect directly with a peer behind another NAT: chat, pipe, command"),
     "decode": Row("rawpunch.cli.decode_command", "capture files to Parquet, every segment a row"),
     "classify": Row("rawpunch.cli.classify_command", "what happened in each handshake of some captures"),
     "ladder": Row("rawpunch.cli.ladder_command", "draw an attempt to time scale: terminal, SVG or Mermaid"),
