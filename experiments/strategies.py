@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from rawpunch.analysis.statistics import Proportion
-from rawpunch.analysis.strategies import LATE_NS, NONE, ONE_WAY_NS, PATIENCE_NS, Table, drawn, reachable, symmetric
+from rawpunch.analysis.strategies import LATE_NS, NONE, ONE_WAY_NS, PATIENCE_NS, Table, drawn, names_of, reachable, symmetric
 from rawpunch.analysis.tables import keep
 from rawpunch.scene import Nat, Scene
 from rawpunch.study.aiming import Aim
@@ -81,7 +81,7 @@ REPEATS = 2
 
 def scene(cell: Cell) -> Scene:
     """The pair of NATs, the same delay each way."""
-    a, b = (Nat(persona=name) if name != NONE else None for name in str(cell["pair"]).split("+"))
+    a, b = (Nat(persona=name) if name != NONE else None for name in names_of(str(cell["pair"])))
     return Scene.between(a, b, ONE_WAY_NS)
 
 

@@ -6,6 +6,7 @@ import itertools
 from typing import TYPE_CHECKING, Final
 
 from rawpunch.analysis.statistics import Proportion, difference, wilson
+from rawpunch.analysis.strategies import names_of
 from rawpunch.analysis.tables import keep
 from rawpunch.scene import Nat, Scene
 from rawpunch.study.experiment import Attempt, Cell, Factor, Verdict, Word
@@ -34,7 +35,7 @@ REPEATS = 6
 
 def scene(cell: Cell) -> Scene:
     """The pair of NATs, the same delay each way."""
-    a, b = (Nat(persona=name) for name in str(cell["pair"]).split("+"))
+    a, b = (Nat(persona=name) for name in names_of(str(cell["pair"])))
     return Scene.between(a, b, ONE_WAY_NS)
 
 

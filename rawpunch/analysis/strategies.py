@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from rawpunch.analysis.statistics import Proportion, wilson
+from rawpunch.errors import BadParameter
 from rawpunch.nat import oracle, personas
 from rawpunch.nat.behavior import Allocation, Behavior, Filtering
 from rawpunch.nat.behavior import Mapping as Mapped
@@ -46,13 +47,28 @@ FORETELL: Final[Mapping[str, Foretell]] = {
 """What the oracle says of a strategy, of those that it knows."""
 
 
-def behaviors(pair: str) -> Two:
-    """What the NATs of a pair of personas do, written ``one+other``.
+def names_of(pair: str) -> tuple[str, str]:
+    """The two personas of a pair, written ``one+other``.
 
     Raises:
+        BadParameter: it is not written so.
+    """
+    names = pair.split("+")
+    if len(names) != 2 or not all(names):
+        raise BadParameter(
+            f"{pair!r} is no pair of personas", todo=f"write one+other, e.g. full-cone+rst-sender; {NONE} for no NAT"
+        )
+    return names[0], names[1]
+
+
+def behaviors(pair: str) -> Two:
+    """What the NATs of a pair of personas do.
+
+    Raises:
+        BadParameter: it is not written ``one+other``.
         UnknownName: there is no such persona.
     """
-    a, b = (personas.load(name).behavior if name != NONE else None for name in pair.split("+"))
+    a, b = (personas.load(name).behavior if name != NONE else None for name in names_of(pair))
     return a, b
 
 

@@ -186,7 +186,9 @@ def _end(world: World, host: str, order: Order) -> End:
         world.open(host, prober, order.at_ns)
         return prober
     if order.kind not in {"kernel", "raw", "listening"}:
-        raise BadParameter(f"the simulator has no {order.kind} ends", todo="kernel, raw, listening, replay or prober")
+        raise BadParameter(
+            f"the simulator has no {order.kind} ends", todo="kernel, raw, listening, replay or prober; or --on lab"
+        )
     if order.kind == "listening":
         listening = world.end(host, order.local, None, stack=order.profile, give_up_ns=order.give_up_ns)  # with an ISN of its own
         world.do(host, listening, Listen())

@@ -10,6 +10,7 @@ from rawpunch.analysis.strategies import FORETELL, Table, behaviors, drawn, reac
 from rawpunch.analysis.tables import keep
 from rawpunch.dataset.check import verify
 from rawpunch.dataset.store import Dataset
+from rawpunch.errors import BadParameter
 from rawpunch.study.experiment import Experiment, Verdict
 from rawpunch.study.runner import Job, begin, run
 
@@ -102,6 +103,13 @@ def test_pairs_are_what_their_names_say() -> None:
     listed, random = behaviors("linux-sequential+linux-masquerade-random")
     assert (symmetric(listed), drawn(listed)) == (True, False)
     assert (symmetric(random), drawn(random), reachable(random)) == (True, True, False)
+
+
+@pytest.mark.parametrize("pair", ["full-cone", "a+b+c", "+full-cone"])
+def test_what_is_no_pair_is_refused(pair: str) -> None:
+    """With the way to write one."""
+    with pytest.raises(BadParameter, match="no pair"):
+        behaviors(pair)
 
 
 @pytest.mark.lab
