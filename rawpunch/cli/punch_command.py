@@ -1,0 +1,275 @@
+"""rawpunch punch: a direct connection with a peer behind another NAT, for a chat, a pipe or a command."""
+
+from __future__ import annotations
+
+import json as codec
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from rawpunch.cli import output
+from rawpunch.cli.run_command import JsonOption
+from rawpunch.errors import BadParameter, Unreadable, UsageError
+
+if TYPE_CHECKING:
+    from rawpunch.live.connecting import Method
+    from rawpunch.live.meeting import Met
+    from rawpunch.live.punch_log import PunchLog
+    from rawpunch.live.punching import Punched
+    from rawpunch.punch.rendezvous import Finding
+    from rawpunch.wire.endpoint import Endpoint
+
+SCHEMA = "rawpunch.punch/1"
+
+EXAMPLES = (
+    "rawpunch punch --rendezvous meet.example.org --room correct-horse --chat",
+    "rawpunch punch --rendezvous 192.0.2.2 --room correct-horse < letter.txt",
+    "rawpunch punch --rendezvous 192.0.2.2:7800 --room correct-horse --kernel --exec 'tar xf -'",
+    "rawpunch punch --rendezvous 192.0.2.2 --room correct-horse --findings found --explain --json",
+    "rawpunch punch --peer 203.0.113.2:4000 --local-port 4000 --room correct-horse --at 18:30:00",
+    "rawpunch punch --peer 203.0.113.2:4000 --local-port 4000 --room correct-horse --retries 20",
+)
+
+_PORT: Final = 7800
+_CLOCK: Final = re.compile(r"([01]?\d|2[0-3]):([0-5]\d):([0-5]\d(?:\.\d{1,9})?)")
+_DAY_S: Final = 86_400
+_ALIGNED_TRIES: Final = 3
+
+
+def command(
+    room: Annotated[str, typer.Option(metavar="TOKEN", help="What both sides know and nobody else; the server learns a digest.")],
+    rendezvous: Annotated[str, typer.Option(metavar="HOST[:PORT]", help="Where `rawpunch rendezvous` runs.")] = "",
+    raw: Annotated[bool, typer.Option("--raw", help="Open by raw packets, and hand over to the kernel.")] = False,
+    kernel: Annotated[bool, typer.Option("--kernel", help="Open by the kernel's connect(); takes no privilege.")] = False,
+    auto: Annotated[bool, typer.Option("--auto", help="Raw where that is possible, else kernel; this is the default.")] = False,
+    chat: Annotated[bool, typer.Option("--chat", help="Talk line by line.")] = False,
+    pipe: Annotated[bool, typer.Option("--pipe", help="Carry stdin and stdout, as nc does; this is the default.")] = False,
+    execute: Annotated[
+        str, typer.Option("--exec", metavar="CMD", help="Run a command with the connection as stdin/stdout.")
+    ] = "",
+    peer: Annotated[str, typer.Option(metavar="HOST:PORT", help="Without a server: the peer's public endpoint.")] = "",
+    local_port: Annotated[int, typer.Option(min=0, max=65_535, help="The port to punch from; 0 for any free one.")] = 0,
+    at: Annotated[str, typer.Option(metavar="HH:MM:SS", help="With --peer: begin at this time of day, on both sides.")] = "",
+    retries: Annotated[int, typer.Option(min=0, max=10_000, help="With --peer: try that often, 3 s each.")] = 0,
+    findings: Annotated[
+        Path | None, typer.Option(help="Report of `rawpunch probe -o`, or its folder: what NAT is in front of this side.")
+    ] = None,
+    wait: Annotated[float, typer.Option(min=0.1, max=86_400, help="How many seconds to wait for the other side.")] = 60.0,
+    explain: Annotated[bool, typer.Option("--explain", help="Say the plan in words before it is carried out.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Connect directly with a peer behind another NAT: the server only introduces the two, and no data pass it.
+
+    Both sides start this with the same token. Who is at the other end proves to know it before a byte goes on.
+    """
+    import asyncio
+    import shlex
+    import shutil
+
+    from rawpunch.live.punch_log import PunchLog
+    from rawpunch.live.punching import Failed
+
+    method = _method(raw=raw, kernel=kernel, auto=auto)
+    if sum((chat, pipe, bool(execute), json)) > 1:
+        raise BadParameter("--chat, --pipe, --exec and --json exclude each other", todo="choose one")
+    if bool(rendezvous) is bool(peer):
+        raise UsageError("either --rendezvous or --peer has to be given", todo="rawpunch punch --help has examples")
+    if peer and (not local_port or bool(at) is bool(retries)):
+        raise UsageError("--peer needs --local-port, and one of --at and --retries", todo="rawpunch punch --help has examples")
+    if not peer and (at or retries):
+        raise UsageError("--at and --retries go with --peer", todo="the rendezvous server says when to begin")
+    if not room:
+        raise BadParameter("the room's token is empty", todo="give both sides the same --room, and nobody else")
+    try:
+        words = shlex.split(execute)
+    except ValueError as error:
+        raise BadParameter(f"--exec {execute!r} is no command", why=str(error)) from error
+    if execute and (not words or shutil.which(words[0]) is None):
+        raise UsageError(f"cannot run {execute!r}", why="there is no such command")
+    known = read_findings(findings) if findings is not None else {}
+    with PunchLog(output.say, packets=True) as log:
+        try:
+            if peer:
+                far, at_ns = _resolved(peer, None), _instant(at) if at else None
+                punched = asyncio.run(_alone(far, room, local_port, retries or _ALIGNED_TRIES, at_ns, method, log))
+            else:
+                far = _resolved(rendezvous, _PORT)
+                punched = asyncio.run(_introduced(far, room, method, local_port, known, wait, log, explain=explain))
+        except Failed:
+            _show_ladder(log, far if rendezvous else None)
+            raise
+        output.say(f"connected from {punched.won.local} to {punched.won.remote}, {_how(punched)}")
+    if json:
+        output.document(SCHEMA, _document(punched))
+        punched.won.sock.close()
+        return
+    _use(punched, chat=chat, execute=execute)
+
+
+def _method(*, raw: bool, kernel: bool, auto: bool) -> Method:
+    if raw + kernel + auto > 1:
+        raise BadParameter("--raw, --kernel and --auto exclude each other", todo="choose one")
+    return "raw" if raw else "kernel" if kernel else "auto"
+
+
+async def _introduced(
+    server: Endpoint,
+    room: str,
+    method: Method,
+    local_port: int,
+    known: dict[str, Finding],
+    wait_s: float,
+    log: PunchLog,
+    *,
+    explain: bool,
+) -> Punched:
+    from rawpunch.live.punching import punch
+
+    def planned(met: Met) -> None:
+        if explain:
+            output.complain(f"the plan; our side is {met.side.upper()}\n{met.plan.explain()}")
+
+    return await punch(
+        server,
+        room,
+        method=method,
+        local_port=local_port,
+        findings=known,
+        wait_s=wait_s,
+        log=log,
+        planned=planned,
+    )
+
+
+async def _alone(
+    peer: Endpoint, room: str, local_port: int, tries: int, at_ns: int | None, method: Method, log: PunchLog
+) -> Punched:
+    from rawpunch.live.punching import punch_at
+
+    return await punch_at(peer, room, local_port=local_port, tries=tries, at_ns=at_ns, method=method, log=log)
+
+
+def _use(punched: Punched, *, chat: bool, execute: str) -> None:
+    from rawpunch.live import piping
+
+    sock = punched.won.sock
+    with sock:
+        if execute:
+            code = piping.execute(sock, execute)
+            output.say(f"{execute!r} ended with {code}")
+            if code:
+                raise typer.Exit(1)
+            return
+        if chat:
+            output.say("say something; Ctrl-D ends it")
+            lines = piping.Lines("peer: ")
+            carried = piping.pipe(sock, shown=lines.shown, until_either=True)
+        else:
+            carried = piping.pipe(sock, until_either=sys.stdin.isatty())
+    output.say(f"over: {carried.sent} octets went, {carried.received} came")
+
+
+# --- what is said ---
+
+
+def _how(punched: Punched) -> str:
+    won, step = punched.won, punched.slot.step
+    method = won.method + (f", as raw is not possible: {won.why}" if won.why else "")
+    return f"{step.strategy.replace('_', ' ')}, try {punched.slot.number}, {method}; the peer has proved itself"
+
+
+def _document(punched: Punched) -> dict[str, Any]:
+    won, step, timing = punched.won, punched.slot.step, punched.timing
+    times = {name: getattr(timing, name) for name in ("registered_ns", "introduced_ns", "start_ns", "opened_ns", "proved_ns")}
+    return {
+        "local": str(won.local),
+        "remote": str(won.remote),
+        "you": str(punched.you) if punched.you else None,
+        "method": won.method,
+        "why_not_raw": won.why or None,
+        "strategy": step.strategy,
+        "certainty": step.certainty,
+        "odds": step.overall,
+        "try": punched.slot.number,
+        "predicted": punched.plan.predicted.strategy if punched.plan else None,
+        "after_begin_ns": {name: at - timing.began_ns if at is not None else None for name, at in times.items()},
+    }
+
+
+def _show_ladder(log: PunchLog, server: Endpoint | None) -> None:
+    output.say("what was seen:")
+    for line in log.ladder(without=server):
+        output.say(line)
+    if not log.has_packets:
+        output.say("(packets are seen by who may open packet sockets: CAP_NET_RAW)")
+
+
+# --- what is given ---
+
+
+def read_findings(path: Path) -> dict[str, Finding]:
+    """What a plan needs of a probe's report.
+
+    Raises:
+        Unreadable: it is none.
+    """
+    from rawpunch.live.meeting import finding_of
+
+    file = path / "report.json" if path.is_dir() else path
+    try:
+        document = codec.loads(file.read_text(encoding="utf-8"))
+        report = document.get("report", document)
+        return {axis: finding_of(found) for axis, found in report["findings"].items()}
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, BadParameter) as error:
+        why = getattr(error, "strerror", None) or (f"no {error}" if isinstance(error, KeyError) else str(error))
+        raise Unreadable(f"{file} is no report of a probe", why=why, todo="rawpunch probe -o FOLDER writes one") from error
+
+
+def _resolved(text: str, port: int | None) -> Endpoint:
+    """An endpoint from HOST[:PORT]; the first address of a name.
+
+    Raises:
+        BadParameter: it is none, or the name has no address.
+    """
+    import ipaddress
+    import socket
+
+    from rawpunch.wire.endpoint import Endpoint
+
+    host, number = text, str(port or "")
+    found = re.fullmatch(r"\[([^\]]+)\](?::(\d+))?|([^:]+)(?::(\d+))?", text)
+    if found:
+        host, number = found[1] or found[3], found[2] or found[4] or number
+    if not number or not number.isdigit() or not 0 < int(number) <= 65_535:
+        raise BadParameter(f"{text!r} is no endpoint", todo="write HOST:PORT" if port is None else "write HOST or HOST:PORT")
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        try:
+            host = str(socket.getaddrinfo(host, int(number), type=socket.SOCK_STREAM)[0][4][0])
+        except OSError as error:
+            raise BadParameter(f"{host!r} has no address", why=error.strerror or str(error), todo="give an address") from error
+    return Endpoint(host, int(number))
+
+
+def _instant(text: str) -> int:
+    """The next instant that a clock shows this time of day, in ns since the epoch.
+
+    Raises:
+        BadParameter: it is no time of day.
+    """
+    import datetime as dt
+
+    found = _CLOCK.fullmatch(text)
+    if found is None:
+        raise BadParameter(f"{text!r} is no time of day", todo="write HH:MM:SS, by the clock of this machine")
+    now = dt.datetime.now().astimezone()
+    seconds = float(found[3])
+    then = now.replace(hour=int(found[1]), minute=int(found[2]), second=int(seconds), microsecond=round(seconds % 1 * 1e6))
+    if then <= now:
+        then += dt.timedelta(seconds=_DAY_S)
+    output.say(f"beginning at {then.isoformat(timespec='seconds')}, in {(then - now).total_seconds():.0f} s")
+    return round(then.timestamp() * 1e9)
