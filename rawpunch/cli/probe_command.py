@@ -56,7 +56,9 @@ def command(
         bool,
         typer.Option("--truth", help="With --on: compare with what the NAT was told to be; exit with 1 if anything is wrong."),
     ] = False,
-    timers: Annotated[bool, typer.Option("--timers", help="Wait for timers of minutes and hours too: for two hours, or four.")] = False,
+    timers: Annotated[
+        bool, typer.Option("--timers", help="Wait for timers of minutes and hours too: for two hours, or four.")
+    ] = False,
     seed: SeedOption = None,
     keep: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="Keep report.json and the packets, probe.pcapng, here.")
@@ -179,7 +181,7 @@ def _declared(
         raise BadParameter("the simulator runs no programs", todo="--on lab")
     scene = scene_for(nat, one_way_ns=parse_duration_ns(one_way), carrier=second, loss=loss)
     options = Options(timers=timers)
-    output.say(f"probing {nat_a or 'linux-masquerade'}{f' behind {carrier}' if carrier else ''}, seed {seed}")
+    output.say(f"probing {nat_a or 'linux-masquerade'}{f' behind {carrier}' if second is not None else ''}, seed {seed}")
     capture = folder / _PACKETS if folder else None
     if on == "sim":
         return probe_in_sim(scene, seed=seed, options=options, capture=capture), nat

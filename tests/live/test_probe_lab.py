@@ -41,6 +41,8 @@ class Case:
     made: str = wiring.AUTO
     carrier: str | None = None
     loss: float = 0.0
+    poor: bool = False
+    """Whether the observer has one address and no raw sockets."""
 
     @property
     def nat(self) -> Nat | None:
@@ -59,6 +61,7 @@ CASES = {
     "proxy": Case(made=f"{wiring.PROGRAM}{sys.executable} {Path(__file__).with_name('tcp_proxy.py')}"),
     "loss": Case(loss=0.1),
     "two nats": Case(carrier="linux-masquerade-band"),
+    "poor observer": Case("linux-sequential", wiring.RULES, poor=True),
     "dies": Case(made=f"{wiring.PROGRAM}{MASQUERADE}; {AFTER_300_PACKETS}; exit 7"),
     "never forwards": Case(made=f"{wiring.PROGRAM}sleep 60"),
 }
@@ -70,7 +73,9 @@ def _scene(case: Case) -> Scene:
 
 
 def _probed(case: Case, capture: Path) -> Probed:
-    return probing.probe_in_lab(_scene(case), nats={"a": case.made}, seed=5, capture=capture)
+    with Lab(_scene(case), nats={"a": case.made}, seed=5) as lab:
+        probing.observe(lab, addresses=1 if case.poor else 2, raw=not case.poor)
+        return probing.probe_from(lab, seed=5, capture=capture)
 
 
 @dataclass(frozen=True)
@@ -157,6 +162,18 @@ def test_two_nats_in_a_row_are_seen(probes: Probes) -> None:
     assert report.path.second_nat_likely is True
     assert report.port_allocation.klass == "banded"
     assert report.addresses == [EXTERNAL["a"]]
+
+
+def test_an_observer_that_can_do_little_makes_no_finding_wrong(probes: Probes) -> None:
+    """One address, no raw sockets: less is said, by what its kernel tells, and what is said is right."""
+    nat = CASES["poor observer"].nat
+    assert nat is not None
+    report = probes.of("poor observer").report
+    rows = compare(report, nat.behavior)
+    assert [row for row in rows if row.match is Match.WRONG] == []
+    assert (report.observer_addresses, report.observer_raw) == (1, False)
+    assert report.port_allocation.klass == "sequential"
+    assert report.rst_in_syn_sent.mapping is None
 
 
 # --- when things go wrong ---
