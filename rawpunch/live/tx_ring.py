@@ -10,6 +10,7 @@ import mmap
 import socket
 import struct
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -124,15 +125,18 @@ class TxRing:
     """
 
     def __init__(self, hop: Hop) -> None:
-        try:
-            self._sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-            self._sock.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V2)
-            request = struct.pack("IIII", _BLOCK, SLOTS * _SLOT // _BLOCK, _SLOT, SLOTS)
-            self._sock.setsockopt(_SOL_PACKET, _PACKET_TX_RING, request)
-            self._sock.bind((hop.device, _ETH_P_IP))
-            self._memory = mmap.mmap(self._sock.fileno(), SLOTS * _SLOT)
-        except OSError as error:
-            raise MachineCannot("cannot set up a ring to send from", why=str(error), todo="rawpunch doctor") from error
+        self._next = 0
+        with ExitStack() as undo:
+            try:
+                self._sock = undo.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0))
+                self._sock.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V2)
+                request = struct.pack("IIII", _BLOCK, SLOTS * _SLOT // _BLOCK, _SLOT, SLOTS)
+                self._sock.setsockopt(_SOL_PACKET, _PACKET_TX_RING, request)
+                self._sock.bind((hop.device, _ETH_P_IP))
+                self._memory = mmap.mmap(self._sock.fileno(), SLOTS * _SLOT)
+            except OSError as error:
+                raise MachineCannot("cannot set up a ring to send from", why=str(error), todo="rawpunch doctor") from error
+            undo.pop_all()
         self._slots: Octets = np.frombuffer(self._memory, np.uint8).reshape(SLOTS, _SLOT)
         self._status = self._slots[:, 0:4].view(np.uint32)[:, 0]
         self._lengths = self._slots[:, 4:8].view(np.uint32)[:, 0]
@@ -143,8 +147,7 @@ class TxRing:
     def send(self, packets: Octets) -> int:
         """Send IP packets, a row each and at most `SLOTS` of them; returns how many the kernel took.
 
-        The kernel starts where it stopped the last time, so a ring that was not filled is turned on to its beginning: slots are
-        taken in their order from where it stands.
+        The kernel goes on where it stopped the last time, round and round, and so do we.
 
         Raises:
             MachineCannot: the device is down, or does not send.
@@ -166,8 +169,6 @@ class TxRing:
             time.sleep(_NAP_S)
         self._next = (self._next + count) % SLOTS
         return int((self._status[where] == _AVAILABLE).sum())
-
-    _next = 0
 
     def close(self) -> None:
         """Give the memory back."""

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rawpunch.errors import BadParameter, MachineCannot, PolicyRefused
 from rawpunch.live.sampling import Connection, syns
-from rawpunch.live.spray import Consent, Sprayer, volley
+from rawpunch.live.spray import MOST_PACKETS, Consent, Sprayer, volley
 from rawpunch.live.tx_ring import Counters, Hop, next_hop
 from rawpunch.wire.codec import decode, internet_checksum
 from rawpunch.wire.endpoint import Endpoint
@@ -55,6 +55,18 @@ def test_nobody_is_sprayed_who_did_not_agree(consent: Consent | None) -> None:
     """Before a socket is opened: no consent, or that of another address."""
     with pytest.raises(PolicyRefused, match="may not be sprayed"):
         Sprayer("9.9.9.9", consent)
+
+
+def test_consent_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much a peer agrees to, there is a most, and what it agreed to is nobody else's. Before anything is sent."""
+    monkeypatch.setattr("rawpunch.live.spray.next_hop", lambda target: Hop("none", target, b""))
+    with Sprayer("9.9.9.9", Consent("9.9.9.9", 10**6, "the peer, by the room's token")) as generous:
+        with pytest.raises(PolicyRefused, match="too many"):
+            generous.fire(volley("10.0.0.1", [7], "9.9.9.9", range(1, MOST_PACKETS + 2)))
+        with pytest.raises(PolicyRefused, match="somebody else"):
+            generous.fire(volley("10.0.0.1", [7], "9.9.9.8", [1]))
+    with Sprayer("9.9.9.9", Consent("9.9.9.9", 3, "the same")) as sparing, pytest.raises(PolicyRefused, match="too many"):
+        sparing.fire(volley("10.0.0.1", [7], "9.9.9.9", [1, 2, 3, 4]))
 
 
 ROUTES = """Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT

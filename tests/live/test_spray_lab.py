@@ -96,3 +96,9 @@ def test_a_rate_is_kept_and_somebody_else_refused(hosts: Hosts) -> None:
     assert answer["last_ns"] - answer["first_ns"] > 0.09 * SECOND
     with pytest.raises(LabBroken, match="may not be sprayed"):
         hosts.fire("hostA", source=hosts.a, source_ports=[1], target="10.1.0.1", target_ports=[1])
+
+
+def test_a_neighbour_that_is_not_there(hosts: Hosts) -> None:
+    """Nobody answers for its address: an error within a second or two, and no hang."""
+    with pytest.raises(LabBroken, match="nobody answers for"):
+        hosts.fire("hostB", source=hosts.b, source_ports=[1], target=hosts.b.rpartition(".")[0] + ".99", target_ports=[1])
