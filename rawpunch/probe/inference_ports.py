@@ -64,7 +64,10 @@ def allocation(known: Facts) -> Finding:
         return untested("nothing is translated", n=len(alone))
     kept = sum(seat.port == seat.sample.inside.port for seat in alone)
     if kept >= _MOSTLY * len(alone):
-        return found("preserving", len(alone), SUREST, evidence, odds=asdict(odds(kept, len(alone))))
+        crossed = [seat for seat in here if seat.sample.phase == facts.SAMPLING_CROSSED and seat.sample.insider == 0]
+        theirs = asdict(odds(sum(seat.port == seat.sample.inside.port for seat in crossed), len(crossed)))
+        chances = {"odds": asdict(odds(kept, len(alone))), "odds_with_cross_traffic": theirs}
+        return found("preserving", len(alone), SUREST, evidence, "", **chances)
     if kept > (1 - _MOSTLY) * len(alone):
         return undetermined(f"{kept} of {len(alone)} ports were kept, the others not", len(alone), evidence)
     return _stepping(here, alone, evidence) or _drawing(here, alone, evidence)
