@@ -87,7 +87,9 @@ def verdicts(attempts: pd.DataFrame, run: Dataset) -> list[Verdict]:
     shared, own = found.same("neighbour", overloads), found.same("neighbour", lambda nat: not overloads(nat))
     return [
         _verdict("binding", judge(as_said, OFTEN), as_said.n, as_said),
-        _verdict("C5", _split(everybody, nobody), everybody.n + nobody.n, everybody, f"other filters let in {nobody}"),
+        _verdict(
+            "C5", _split(everybody, nobody), everybody.n + nobody.n, everybody, f"the NAT filters nobody; others let in {nobody}"
+        ),
         _verdict(
             "C9",
             _needs(bound, unbound),
@@ -100,7 +102,7 @@ def verdicts(attempts: pd.DataFrame, run: Dataset) -> list[Verdict]:
             _split(shared, own),
             shared.n + own.n,
             shared,
-            f"where ports are not overloaded {own}; for several destinations of one host {bound}",
+            f"the NAT overloads its ports, others {own}; it serves several destinations of one host anyway, {bound}",
         ),
     ]
 

@@ -158,7 +158,7 @@ def _claim(stack: str, compared: list[Compared]) -> Verdict:
     elif crossing.ends_otherwise:
         word = "upheld"
     elif otherwise:
-        why = f"a crossing opens; it ends otherwise in {why}"
+        why = f"the branch is another than the crossing, which opens: {why}"
     elif len(good) < len(BRANCHES):
         word, why = "undecided", f"only {len(good)} of {len(BRANCHES)} branches were put to it often enough"
     statement = f"{stack}: implements simultaneous open incorrectly (share of branches that end otherwise than by RFC 9293)"

@@ -111,7 +111,7 @@ def verdicts(attempts: pd.DataFrame) -> list[Verdict]:
             _both(judge(reversal, HALF), _turned(judge(through, HALF))),
             n_c7,
             through,
-            f"a reachable side that listened was reached in {reversal}",
+            f"one side is reachable: it was reached in {reversal}; where neither was, punches opened",
         ),
         _verdict("C8", _turned(judge(through, HALF)), through.n, through),
         _verdict(
@@ -119,7 +119,7 @@ def verdicts(attempts: pd.DataFrame) -> list[Verdict]:
             _both(_turned(judge(hopeless, HALF)), _turned(judge(listed, HALF))),
             n_c12,
             listed,
-            f"where ports are drawn, and nobody is reachable, {hopeless} punches opened",
+            f"ports are drawn and nobody is reachable: {hopeless} punches opened; sequential ports were foretold",
         ),
         _verdict(
             "C14",

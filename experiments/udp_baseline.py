@@ -60,6 +60,7 @@ def verdicts(attempts: pd.DataFrame) -> list[Verdict]:
     told = "; ".join(
         f"{name}: TCP {rate(~udp & when)}, UDP {rate(udp & when)}" for name, when in (("in time", in_time), ("late", ~in_time))
     )
+    told = f"a SYN comes too late for a NAT that answers it; {told}"
     return [
         _verdict("C6", _only(tcp_all, udp_all), tcp_all, udp_all, told),
         _verdict("C21", _split(*words.values()), tcp_all, udp_all, told),
