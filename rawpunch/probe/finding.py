@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from rawpunch.probe.facts import Tally
+from rawpunch.probe.facts import Facts, Tally
 
 SUREST: Final = 0.9999
 ENOUGH: Final = 0.999
@@ -90,3 +90,18 @@ def agreed(votes: Sequence[bool | None]) -> bool | None:
     """What all trials that say something say, if there are two such."""
     said = [vote for vote in votes if vote is not None]
     return said[0] if len(said) >= 2 and len(set(said)) == 1 else None
+
+
+def missing(known: Facts, what: str) -> Finding:
+    """The finding where there are no facts: why not."""
+    if known.broken_off:
+        return undetermined(f"the probe was broken off: {known.broken_off}")
+    if not known.observer_raw:
+        return untested(f"{what} needs an observer with raw sockets")
+    return untested(f"{what} did not come about")
+
+
+def untranslated(known: Facts) -> bool:
+    """Whether there is no NAT."""
+    contact = known.contact
+    return contact is not None and bool(contact.openings) and all(one.mapped == one.inside for one in contact.openings)

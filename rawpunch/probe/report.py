@@ -7,8 +7,8 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from rawpunch.probe.facts import Facts
-from rawpunch.probe.finding import Finding
-from rawpunch.probe.inference import conclude, untranslated
+from rawpunch.probe.finding import Finding, untranslated
+from rawpunch.probe.inference import conclude
 from rawpunch.probe.path import Path, path_of
 from rawpunch.probe.rfc5382 import Requirement, judge
 
