@@ -1,0 +1,53 @@
+"""A rendezvous server that lies: it introduces whoever registers to whom it likes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from rawpunch.punch import rendezvous as messages
+from rawpunch.punch.rendezvous import Answer
+from rawpunch.wire.endpoint import Endpoint
+
+
+@asynccontextmanager
+async def false_server(victim: Endpoint, *, dies_at: str = "") -> AsyncIterator[Endpoint]:
+    """Serve on a free port of the loopback.
+
+    Args:
+        victim: whom it says to be the peer.
+        dies_at: the request at which it closes the connection instead of answering.
+    """
+    findings = {"mapping": messages.Finding.model_validate({"class": "none"})}
+    peer = messages.Peer(number=2, endpoint=victim, findings=findings)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while line := await reader.readline():
+                request = messages.parse_request(line)
+                if request.do == dies_at:
+                    break
+                you = Endpoint(*writer.get_extra_info("peername")[:2])
+                for answer in _answers(request, you, peer):
+                    writer.write(messages.encode(answer))
+        finally:
+            writer.transport.abort()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield Endpoint(*server.sockets[0].getsockname()[:2])
+
+
+def _answers(request: messages.Request, you: Endpoint, peer: messages.Peer) -> list[Answer]:
+    match request:
+        case messages.Register():
+            registered = messages.Registered(id=request.id, number=1, you=you, here=you, peers=[peer], expires_ms=1000)
+            return [registered]
+        case messages.Introduce():
+            return [messages.Introducing(id=request.id, pair=1), messages.Introduced(pair=1, side="b", peer=peer)]
+        case messages.Ready():
+            return [messages.Waiting(id=request.id, pair=1), messages.Go(pair=1, error_ns=0)]
+        case messages.Clock(at_ns=at_ns):
+            return [messages.Time(id=request.id, at_ns=at_ns, came_ns=at_ns, left_ns=at_ns)]
+    return []

@@ -1,0 +1,284 @@
+"""Punches on the loopback: who is the peer gets through; whoever else there is, and whatever a server does, has a named cause."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import re
+import socket
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rawpunch.clock import now_ns
+from rawpunch.errors import BadParameter, PartialData, RawpunchError, UsageError
+from rawpunch.live import meeting, punching
+from rawpunch.live.punch_log import PunchLog
+from rawpunch.live.punching import Failed, Punched, punch, punch_at
+from rawpunch.live.rendezvous_server import RendezvousServer
+from rawpunch.probe.site import Site
+from rawpunch.punch.plan import Plan
+from rawpunch.punch.rendezvous import Finding
+from rawpunch.punch.slots import Slot, slots_of
+from rawpunch.units import MS, SECOND
+from rawpunch.wire.endpoint import Endpoint
+from tests.live.false_rendezvous import false_server
+
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed.*rendezvous:ResourceWarning")
+
+
+def _findings(**classes: str) -> dict[str, Finding]:
+    return {axis: Finding.model_validate({"class": klass}) for axis, klass in classes.items()}
+
+
+NO_NAT = _findings(mapping="none")
+RANDOM = _findings(
+    mapping="address_and_port_dependent", filtering="address_and_port_dependent", port_allocation="random", unsolicited_syn="drop"
+)
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+async def _with_server(test: Callable[[Endpoint], Awaitable[None]]) -> None:
+    endpoint = Endpoint("127.0.0.1", _free_port())
+    async with asyncio.timeout(20), RendezvousServer(Site((endpoint.address,), (endpoint.port,))):
+        await test(endpoint)
+
+
+async def _both(server: Endpoint, *, tokens: tuple[str, str] = ("t", "t"), **more: Any) -> list[Punched | BaseException]:
+    return await asyncio.gather(
+        *(punch(server, token, method="kernel", **{"wait_s": 3.0, **more}) for token in tokens), return_exceptions=True
+    )
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a plan only the first step's first try, for a fraction of a second, and nothing inside."""
+
+    def shortened(plan: Plan, *, inside: bool = False) -> Iterator[Slot]:  # noqa: ARG001  all of the loopback is one NAT's inside
+        for slot in itertools.islice(slots_of(plan), 1):
+            late = replace(slot.step.b, begins_ns=200 * MS)  # time for others to come first
+            yield replace(
+                slot, step=replace(slot.step, b=late), opened_by_ns=slot.begins_ns + 600 * MS, ends_ns=slot.begins_ns + 900 * MS
+            )
+
+    monkeypatch.setattr(punching, "slots_of", shortened)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left() -> Iterator[None]:
+    """No test leaves an open file."""
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    yield
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
+
+
+# --- the peer ---
+
+
+def test_two_peers_get_a_socket() -> None:
+    """An ordinary, blocking one, on which nothing but the user's octets passes."""
+
+    async def test(server: Endpoint) -> None:
+        one, other = await _both(server)
+        assert isinstance(one, Punched)
+        assert isinstance(other, Punched)
+        assert (one.won.local, one.won.remote) == (other.won.remote, other.won.local)
+        assert one.won.sock.getblocking()
+        assert one.timing.began_ns < one.timing.start_ns < one.timing.opened_ns < one.timing.proved_ns
+        one.won.sock.sendall(b"word")
+        assert other.won.sock.recv(99) == b"word"
+        one.won.sock.close()
+        assert other.won.sock.recv(99) == b""
+        other.won.sock.close()
+
+    asyncio.run(_with_server(test))
+
+
+@pytest.mark.usefixtures("short")
+def test_strangers_who_come_first_are_passed_over() -> None:
+    """Where one side listens, others may come: garbage, silence and an early end take nothing from the peer."""
+    said = threading.Event()
+
+    async def test(server: Endpoint) -> None:
+        port = _free_port()
+        strangers = threading.Thread(target=_intrude, args=(port, said))
+        strangers.start()
+        log = PunchLog()
+        opening = asyncio.create_task(punch(server, "t", method="kernel", findings=NO_NAT))
+        await asyncio.sleep(0.2)  # who comes later is side A, which listens
+        found = await punch(server, "t", method="kernel", local_port=port, findings=NO_NAT, log=log)
+        peer = await opening
+        said.set()
+        for one in (found, peer):
+            one.won.sock.close()
+        strangers.join()
+        assert found.slot.step.strategy == peer.slot.step.strategy == "reversal"
+        assert any("is no peer" in note.text for note in log.notes)
+
+    asyncio.run(_with_server(test))
+
+
+def _intrude(port: int, over: threading.Event) -> None:
+    held = []
+    until = now_ns() + 5 * SECOND
+    while not over.is_set() and now_ns() < until:
+        for text in (b"GET / HTTP/1.0\r\n\r\n" + bytes(80), b"", None):
+            sock = socket.socket()
+            try:
+                sock.connect(("127.0.0.1", port))
+                if text is not None:
+                    sock.sendall(text)
+                    held.append(sock)
+                else:
+                    sock.close()
+            except OSError:
+                sock.close()
+        over.wait(0.05)
+    for sock in held:
+        sock.close()
+
+
+def test_without_a_server_both_try_at_once() -> None:
+    """Each names the other's endpoint; aligned by the clock, and by trying again and again."""
+    for at in (None, now_ns() + 300 * MS):
+        ports = _free_port(), _free_port()
+
+        async def both(ports: tuple[int, int] = ports, at_ns: int | None = at) -> list[Punched]:
+            ends = (ports, ports[::-1])
+            return await asyncio.gather(
+                *(
+                    punch_at(Endpoint("127.0.0.1", far), "t", local_port=near, tries=2, at_ns=at_ns, method="kernel")
+                    for near, far in ends
+                )
+            )
+
+        one, other = asyncio.run(both())
+        other.won.sock.sendall(b"word")
+        assert one.won.sock.recv(99) == b"word"
+        for punched in (one, other):
+            punched.won.sock.close()
+
+
+# --- nobody, and others ---
+
+
+def test_other_tokens_are_other_rooms() -> None:
+    """Two with different tokens never meet; each is told so when its time is over."""
+
+    async def test(server: Endpoint) -> None:
+        for error in await _both(server, tokens=("t", "u"), wait_s=0.4):
+            assert isinstance(error, RawpunchError)
+            assert error.what.startswith("nobody came within 0.4 s")
+
+    asyncio.run(_with_server(test))
+
+
+@pytest.mark.usefixtures("short")
+def test_a_room_alone_is_no_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a server brings two together who have different tokens, both close without a word to the user."""
+    monkeypatch.setattr(meeting, "room_name", lambda _: "0" * 32)
+
+    async def test(server: Endpoint) -> None:
+        for error in await _both(server, tokens=("t", "u")):
+            assert isinstance(error, Failed)
+            assert "did not prove to be the peer" in error.why
+
+    asyncio.run(_with_server(test))
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize(("says", "why"), [(b"SSH-2.0-\r\n" + bytes(99), "did not prove"), (None, "answered by a RST")])
+def test_a_server_that_lies_gains_nothing(says: bytes | None, why: str) -> None:
+    """It may send us to somebody else: he gets a few SYNs, and is not taken for the peer."""
+
+    async def test() -> None:
+        async def other(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(says or b"")
+            writer.close()
+
+        third = await asyncio.start_server(other, "127.0.0.1", 0)
+        victim = Endpoint(*third.sockets[0].getsockname()[:2])
+        if says is None:
+            third.close()
+        log = PunchLog()
+        async with asyncio.timeout(20), third, false_server(victim) as server:
+            with pytest.raises(Failed, match=re.escape(f"no direct connection with the peer at {victim}")) as raised:
+                await punch(server, "t", method="kernel", findings=NO_NAT, log=log)
+        assert why in raised.value.why
+        assert any(str(victim) in line for line in log.ladder())
+
+    asyncio.run(test())
+
+
+def test_an_endpoint_that_is_none_is_refused() -> None:
+    """A group of hosts is not sent a packet."""
+
+    async def test() -> None:
+        async with false_server(Endpoint("224.0.0.1", 5)) as server:
+            with pytest.raises(PartialData, match="no endpoint of a peer"):
+                await punch(server, "t", method="kernel", findings=NO_NAT)
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize("dies_at", ["register", "introduce", "ready"])
+def test_a_server_that_dies_is_named(dies_at: str) -> None:
+    """At whatever point it goes, the attempt ends at once and says so."""
+
+    async def test() -> None:
+        async with asyncio.timeout(5), false_server(Endpoint("127.0.0.1", 9), dies_at=dies_at) as server:
+            with pytest.raises(PartialData, match="is gone"):
+                await punch(server, "t", method="kernel", findings=NO_NAT)
+
+    asyncio.run(test())
+
+
+def test_no_server_no_port_no_sense() -> None:
+    """What is wrong before the first packet is said at once."""
+    nowhere = Endpoint("127.0.0.1", _free_port())
+    with pytest.raises(PartialData, match="no connection to the rendezvous"):
+        asyncio.run(punch(nowhere, "t"))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(UsageError, match="cannot use local port"):
+            asyncio.run(punch(nowhere, "t", local_port=taken.getsockname()[1]))
+    with pytest.raises(BadParameter, match="instant"):
+        asyncio.run(punch_at(nowhere, "t", local_port=0, tries=1, at_ns=now_ns() - 600 * SECOND))
+
+
+# --- what the plan knows ---
+
+
+@pytest.mark.parametrize(
+    ("findings", "why"),
+    [
+        (RANDOM, r"both ports are drawn.*odds of"),
+        (_findings(mapping="endpoint_independent", terminates_tcp="true"), "terminates TCP"),
+    ],
+)
+def test_what_cannot_work_is_not_tried(findings: dict[str, Finding], why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two NATs that draw ports, or something that terminates TCP: no SYN is sent; the reason has the odds, if there are any."""
+
+    def outside(plan: Plan, *, inside: bool = False) -> Iterator[Slot]:  # noqa: ARG001  as if behind two NATs
+        return slots_of(plan)
+
+    monkeypatch.setattr(punching, "slots_of", outside)
+
+    async def test(server: Endpoint) -> None:
+        began = now_ns()
+        for error in await _both(server, findings=findings):
+            assert isinstance(error, Failed)
+            assert re.search(why, error.why)
+        assert now_ns() - began < 3 * SECOND
+
+    asyncio.run(_with_server(test))
