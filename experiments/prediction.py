@@ -9,7 +9,7 @@ from rawpunch.analysis.statistics import wilson
 from rawpunch.nat import personas
 from rawpunch.nat.behavior import Allocation
 from rawpunch.scene import Nat, Scene
-from rawpunch.study.experiment import Cell, Factor, Sampling, Sources, Verdict, judge
+from rawpunch.study.experiment import Cell, Factor, Sampling, Sources, Verdict, Word, judge
 from rawpunch.units import MS
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ REPEATS = 4
 LEAN = True
 
 _GUESSES = 64
+_TENTH = 0.1
 
 
 def scene(cell: Cell) -> Scene:
@@ -74,12 +75,14 @@ def _told(statement: str, table: pd.DataFrame, guesses: int, *, never: bool = Fa
 
 
 def _honest(table: pd.DataFrame, guesses: int) -> Verdict:
-    """Odds are too good or too bad if the interval of the hits leaves them out by more than a twentieth."""
+    """Odds are honest if the whole interval of the hits lies within a tenth of them, and not if all of it lies further off."""
     stated, _, off = calibration(table, guesses)
     share = hit(table, guesses)
-    low, high = share.low - 0.05, share.high + 0.05
-    words = f"the odds stated for {guesses} guesses are the share of hits, to a twentieth"
+    words = f"the odds stated for {guesses} {'guess' if guesses == 1 else 'guesses'} are the share of hits, to a tenth"
     why = f"stated {stated:.3f}, {off:+.1f} standard deviations off"
-    return Verdict(
-        "odds", words, "upheld" if low <= stated <= high else "refuted", share.n, share.estimate, share.low, share.high, why=why
-    )
+    word: Word = "undecided"
+    if stated - _TENTH <= share.low and share.high <= stated + _TENTH:
+        word = "upheld"
+    elif share.high < stated - _TENTH or share.low > stated + _TENTH:
+        word = "refuted"
+    return Verdict("odds", words, word, share.n, share.estimate, share.low, share.high, why=why)
