@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rawpunch.analysis.edges import threshold_edge
 from rawpunch.analysis.statistics import wilson
@@ -50,6 +50,10 @@ MOST = 60
 ENOUGH = 44
 """Attempts beyond the delay, all delays together: forty in a row are what puts an interval above nine in ten."""
 _SERIES = ("path", "ends", "one_way_ns")
+_SHARES: Final = (1 / 6, 1 / 3, 1 / 2, 2 / 3, 5 / 6)
+"""Of an empty gap, where to try next. A round costs more than an attempt, so there are several."""
+_STEPS_US: Final = (-120, -70, -40, -15, 15, 40, 70, 120)
+"""And round an edge that is nearly known."""
 _USUAL: Cell = {"scheduler": Scheduler.SPIN.value, "ahead_ns": 0, "drift_ppb": 0}
 
 
@@ -95,7 +99,7 @@ def attempt(cell: Cell) -> Attempt:
 
 
 def refine(attempts: pd.DataFrame, run: Dataset) -> list[dict[str, Level]]:
-    """Three points in the gap of each edge, until it is small; then some close around it, until its interval is small.
+    """Points in the gap of each edge, until it is small; then some close around it, until its interval is small.
 
     Where the claims ask for what happens beyond the delay, through silent NATs and without any, there are to be enough of those.
     """
@@ -136,8 +140,8 @@ def _next_ns(beyond_ns: list[float], opened: list[bool]) -> list[float]:
         below = max(at for at, good in zip(beyond_ns, opened, strict=True) if good)
         above = min(at for at, good in zip(beyond_ns, opened, strict=True) if not good)
         if above - below > 2 * EDGE_WIDTH_NS:
-            return [below + (above - below) * share for share in (0.25, 0.5, 0.75)]
-    return [edge.value + step * US for step in (-120, -60, -25, 25, 60, 120)]
+            return [below + (above - below) * share for share in _SHARES]
+    return [edge.value + step * US for step in _STEPS_US]
 
 
 def verdicts(attempts: pd.DataFrame, run: Dataset) -> list[Verdict]:
