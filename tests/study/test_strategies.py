@@ -15,9 +15,8 @@ from rawpunch.study.experiment import Experiment, Verdict
 from rawpunch.study.runner import Job, begin, run
 
 SOME = (
-    "pair=linux-masquerade+rst-sender,rst-sender+full-cone,crossing-dropper+crossing-dropper,full-cone+full-cone,"
-    "linux-masquerade+linux-sequential,linux-sequential+linux-sequential,rst-sender+linux-sequential,full-cone+linux-sequential,"
-    "rst-sender+linux-masquerade-random,linux-sequential+linux-masquerade-random,none+linux-masquerade"
+    "pair=linux-masquerade+rst-sender,rst-sender+full-cone,crossing-dropper+crossing-dropper,linux-sequential+linux-sequential,"
+    "rst-sender+linux-sequential,rst-sender+linux-masquerade-random,linux-sequential+linux-masquerade-random,none+linux-masquerade"
 )
 
 
