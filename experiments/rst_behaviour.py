@@ -81,7 +81,7 @@ def attempt(cell: Cell) -> Attempt:
         late_ns, retry_ns = 2 * int(cell["one_way_ns"]), RETRY_NS if end == "raw" else 0
         return Attempt(end_a=end, end_b=end, offset_ns=late_ns, give_up_ns=2 * SECOND, retry_ns=retry_ns)
     branch = "" if answer == SILENCE else answer
-    return Attempt(end_a=end, end_b="prober", script_b=branch, give_up_ns=SECOND * 5 // 2)
+    return Attempt(end_a=end, end_b="prober", script_b=branch, give_up_ns=3 * SECOND // 2)
 
 
 def refine(attempts: pd.DataFrame, run: Dataset) -> list[dict[str, Level]]:  # noqa: ARG001  the run holds them

@@ -14,7 +14,7 @@ from rawpunch.nat.behavior import Allocation, Behavior, CrossingSyn, Mapping, Po
 from rawpunch.scene import Nat, Scene
 from rawpunch.study.experiment import Attempt, Cell, Factor, Level, Verdict, Word
 from rawpunch.study.make_up import make_up
-from rawpunch.units import MS
+from rawpunch.units import MS, SECOND
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,8 +49,8 @@ def scene(cell: Cell) -> Scene:
 
 
 def attempt(cell: Cell) -> Attempt:
-    """Both ends are kernel sockets that aim at each other's inside port."""
-    return Attempt(offset_ns=round(float(cell["offset"]) * int(cell["one_way_ns"])))
+    """Both ends are kernel sockets that aim at each other's inside port, for long enough to send each SYN twice."""
+    return Attempt(offset_ns=round(float(cell["offset"]) * int(cell["one_way_ns"])), give_up_ns=3 * SECOND // 2)
 
 
 def refine(attempts: pd.DataFrame, run: Dataset) -> list[dict[str, Level]]:  # noqa: ARG001  the run holds them
