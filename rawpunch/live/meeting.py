@@ -7,6 +7,7 @@ compared before.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -103,17 +104,19 @@ async def meet(client: RendezvousClient, me: Me, rtt_ns: int, seen: list[int], l
     registered = await client.ask(register, Registered)
     registered_ns = now_ns()
     log.note(f"registered; our public endpoint is {registered.you}")
+    plans = _Plans(_known(findings, [*seen, registered.you.port]), rtt)
     if registered.peers:
         if len(registered.peers) > 1:
             log.note(f"{len(registered.peers)} others are in the room; the one who came last it is")
-        await client.ask(messages.Introduce(to=registered.peers[-1].number), messages.Introducing)
+        asked = asyncio.create_task(client.ask(messages.Introduce(to=registered.peers[-1].number), messages.Introducing))
+        await asyncio.sleep(0)  # it leaves now, and the plan is made while it is on its way
+        plans.of(registered.peers[-1], "a")
+        await asked
     else:
         log.note("the other one is not there yet")
-    introduced, introduced_ns = await _introduced(client, me.wait_s)
+    introduced, introduced_ns = await _introduced(client, me.wait_s, plans)
     peer = introduced.peer
-    mine, theirs = _known(findings, [*seen, registered.you.port]), _known(peer.findings, [*peer.seen, peer.endpoint.port])
-    sides = (mine, theirs) if introduced.side == "a" else (theirs, mine)
-    plan = make_plan(*sides, _path(rtt, peer.findings.get(RTT_AXIS)))
+    plan, theirs = plans.of(peer, introduced.side)
     log.note(f"introduced to {peer.endpoint}; our side is {introduced.side.upper()}")
     if plan.first.window_ns is not None:
         offset = await client.measure_clock()
@@ -134,7 +137,27 @@ async def meet(client: RendezvousClient, me: Me, rtt_ns: int, seen: list[int], l
     )
 
 
-async def _introduced(client: RendezvousClient, wait_s: float) -> tuple[Introduced, int]:
+class _Plans:
+    """The plans with those who may be the peer, each made when he is first heard of."""
+
+    def __init__(self, mine: Known, rtt: Finding) -> None:
+        self._mine = mine
+        self._rtt = rtt
+        self._made: list[tuple[messages.Peer, Side, Plan, Known]] = []
+
+    def of(self, peer: messages.Peer, side: Side) -> tuple[Plan, Known]:
+        """The plan, if we are that side, and what is known of the other one."""
+        for known, place, plan, theirs in self._made:
+            if (known, place) == (peer, side):
+                return plan, theirs
+        theirs = _known(peer.findings, [*peer.seen, peer.endpoint.port])
+        sides = (self._mine, theirs) if side == "a" else (theirs, self._mine)
+        plan = make_plan(*sides, _path(self._rtt, peer.findings.get(RTT_AXIS)))
+        self._made.append((peer, side, plan, theirs))
+        return plan, theirs
+
+
+async def _introduced(client: RendezvousClient, wait_s: float, plans: _Plans) -> tuple[Introduced, int]:
     until_ns = now_ns() + round(wait_s * SECOND)
     while (rest_s := (until_ns - now_ns()) / SECOND) > 0:
         try:
@@ -144,7 +167,9 @@ async def _introduced(client: RendezvousClient, wait_s: float) -> tuple[Introduc
             continue
         if isinstance(news, Introduced):
             return news, at_ns
-        if not isinstance(news, Joined) and not isinstance(news, messages.Left):
+        if isinstance(news, Joined):
+            plans.of(news.peer, "b")  # who comes later asks to be introduced
+        elif not isinstance(news, messages.Left):
             raise PartialData(f"the rendezvous server {client.server} makes no sense", why=f"it said {news.kind!r} unasked")
     raise RawpunchError(
         f"nobody came within {wait_s:g} s",

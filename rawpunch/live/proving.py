@@ -23,17 +23,20 @@ class Stranger(RawpunchError):
 
 @dataclass(slots=True)
 class Prover:
-    """What we are in an attempt at one peer; of all its connections at most one is chosen."""
+    """What we are in an attempt at one peer."""
 
     key: bytes
     role: Role
+    several: bool = True
+    """Whether more than one connection may come about, of which the leader has to choose one."""
     claimed: bool = field(default=False)
 
     async def prove(self, sock: socket.socket, until_ns: int) -> None:
         """Prove ourselves and have the other one do so; afterwards the stream stands where the user's begins.
 
         Args:
-            sock: connected and non-blocking; it stays open whatever happens.
+            sock: connected and non-blocking; it stays open whatever happens. TCP_NODELAY is on from now on: what is said first
+                would wait for the proof's acknowledgement otherwise.
             until_ns: when to give up.
 
         Raises:
@@ -49,15 +52,14 @@ class Prover:
                 await loop.sock_sendall(sock, challenge.proof(self.key))
                 if not challenge.verify(self.key, await _read(sock, PROOF_OCTETS)):
                     raise Stranger("it does not know the room's token", todo="give both sides the same --room")
-                await self._choose(sock, leads=challenge.leads)
+                if self.several:
+                    await self._choose(sock, leads=challenge.leads)
         except TimeoutError as error:
             raise Stranger("it did not prove that it is the peer in time") from error
         except (OSError, EOFError) as error:
             raise Stranger("it ended the connection before it had proved anything", why=str(error)) from error
         except Malformed as error:
             raise Stranger("it is no peer", why=error.what) from error
-        finally:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
 
     async def _choose(self, sock: socket.socket, *, leads: bool) -> None:
         if leads:

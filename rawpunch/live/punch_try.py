@@ -82,7 +82,7 @@ class Try:
         self._begins_ns = start_ns + slot.begins_ns
         self._opened_by_ns = start_ns + slot.opened_by_ns
         self._ends_ns = start_ns + slot.ends_ns
-        self._prover = Prover(ground.key, ground.role)
+        self._prover = Prover(ground.key, ground.role, slot.several)
         self._won: asyncio.Future[Won] = asyncio.get_running_loop().create_future()
         self._tasks: set[asyncio.Task[bool]] = set()
         self._told: set[str] = set()

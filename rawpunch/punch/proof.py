@@ -2,7 +2,7 @@
 
     both    "rawpunch1", the role, a nonce             at once, without waiting for the other
     both    HMAC-SHA256(key, who proves, both roles, both nonces)
-    leader  one octet: this is the connection          several may have come about, and both have to go on with the same one
+    leader  one octet: this is the connection          where several may come about, and both have to go on with the same one
 
 The key is a digest of the token that differs from the room's name, so a rendezvous server can neither prove nor ask for it. Each
 proof covers the verifier's fresh nonce, so an old one is of no use; the prover's nonce stands first, and equal nonces are

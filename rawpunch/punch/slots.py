@@ -33,6 +33,11 @@ class Slot:
     inside: bool = False
     """Whether the peer is sought at its inside address, because both seem to be behind the same NAT."""
 
+    @property
+    def several(self) -> bool:
+        """Whether more than one connection may come about in it: not between two endpoints that both send a SYN."""
+        return any(move.deed is not Deed.OPEN or move.ports for move in (self.step.a, self.step.b))
+
 
 INSIDE: Final = Step(
     Strategy.SIMULTANEOUS, Certainty.POSSIBLE, Move(Deed.OPEN), Move(Deed.OPEN), "both have the same public address"

@@ -1,0 +1,73 @@
+"""Punches between two hosts behind NATs: as quick as the ways allow, by raw packets and the kernel, and nothing left behind."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from rawpunch.lab.lab import Lab
+from rawpunch.scene import Scene
+from rawpunch.units import MS
+
+pytestmark = pytest.mark.lab
+
+ONE_WAY_NS = 20 * MS
+ROUND_TRIPS = 6
+"""From both commands' start to the first byte, at most."""
+TRIES = 6
+"""A stall of this machine disturbs one; as quick as that it has to be in one of them."""
+
+
+class Pair:
+    """Two hosts that punch, and a server."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.server = lab.start("obs1", "rawpunch.live.rendezvous_server:serve", {"addresses": ["192.0.2.2"], "ports": [7800]})
+        self.server.receive()
+        self.hosts = [lab.start(host, "tests.live.punch_host:serve", {}) for host in ("hostA", "hostB")]
+        for host in self.hosts:
+            host.receive()
+        self._tokens = itertools.count()
+
+    def punch(self, methods: tuple[str, str], *, tokens: tuple[str, str] = ("", ""), **more: Any) -> list[dict[str, Any]]:
+        """Both punch at once; what each says."""
+        number = next(self._tokens)
+        for host, method, token in zip(self.hosts, methods, tokens, strict=True):
+            host.send({"server": "192.0.2.2:7800", "token": f"{token}{number}", "method": method, **more})
+        return [host.receive()[0] for host in self.hosts]
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Pair]:
+    """A lab of two silent NATs, 20 ms one way."""
+    with Lab(Scene.symmetric(ONE_WAY_NS)) as lab:
+        yield Pair(lab)
+
+
+@pytest.mark.parametrize("methods", [("raw", "raw"), ("kernel", "kernel"), ("auto", "kernel")])
+def test_the_first_byte_comes_within_six_round_trips(pair: Pair, methods: tuple[str, str]) -> None:
+    """From both starts to the later first byte, an interpreter's start not counted; nothing stays behind in the hosts."""
+    took = []
+    for _ in range(TRIES):
+        found = pair.punch(methods)
+        assert [one.get("byte") for one in found] == ["!", "!"], found
+        assert [one["method"] for one in found] == ["raw" if method == "auto" else method for method in methods]
+        assert all(one["listening"] == 0 for one in found)
+        began = max(one["began_ns"] for one in found)
+        took.append(max(one["first_ns"] for one in found) - began)
+        if took[-1] <= ROUND_TRIPS * 2 * ONE_WAY_NS:
+            break
+    assert min(took) <= ROUND_TRIPS * 2 * ONE_WAY_NS, [round(ns / MS) for ns in took]
+
+
+def test_other_tokens_and_nobody(pair: Pair) -> None:
+    """Who has another token, or nobody to meet, is told within its time; no file and no socket stays."""
+    before = [one["files"] for one in pair.punch(("kernel", "raw"))]
+    found = pair.punch(("kernel", "raw"), tokens=("x", "y"), wait_s=0.5)
+    assert all("nobody came within 0.5 s" in one["failed"] for one in found)
+    assert [one["files"] for one in found] <= before
+    assert all(one["listening"] == 0 for one in found)
