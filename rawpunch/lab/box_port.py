@@ -10,6 +10,7 @@ import mmap
 import socket
 import struct
 from collections.abc import Iterator
+from itertools import cycle
 from typing import Final
 
 from rawpunch.errors import MachineCannot
@@ -20,6 +21,9 @@ SLOTS: Final = 8192
 """Frames that wait: 0.4 s of 20,000 a second."""
 HEADER_OCTETS: Final = 14
 """Of an Ethernet frame."""
+OUTLETS: Final = 16
+"""Sockets that frames leave by in turn. What left counts against its socket's buffer until somebody has taken it in, a delay
+line's queue included; a rootless user may not enlarge that buffer, which holds a few hundred frames and then blocks."""
 
 _ETH_P_IP: Final = 0x0800
 _SOL_PACKET: Final = 263
@@ -58,8 +62,14 @@ class BoxPort:
             self._sock.setsockopt(_SOL_PACKET, _PACKET_RX_RING, request)
             self._map = mmap.mmap(self._sock.fileno(), SLOTS * SLOT)
             self._sock.bind((device, _ETH_P_IP))
+            outlets = [socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) for _ in range(OUTLETS)]
+            for outlet in outlets:
+                outlet.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SLOTS * SLOT)
+                outlet.bind((device, 0))
         except OSError as error:
             raise MachineCannot(f"cannot be a NAT on {device}", why=str(error), todo="rawpunch doctor") from error
+
+        self._outlets = cycle(outlets)
 
     def fileno(self) -> int:
         """The socket's descriptor; readable when a frame waits."""
@@ -84,7 +94,7 @@ class BoxPort:
         Raises:
             OSError: the device is gone or down.
         """
-        self._sock.send(self._frame_header + packet)
+        next(self._outlets).send(self._frame_header + packet)
 
     @property
     def lost(self) -> int:
