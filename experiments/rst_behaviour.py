@@ -79,7 +79,7 @@ def attempt(cell: Cell) -> Attempt:
     end, answer = str(cell["end"]), str(cell["answer"])
     if answer == FAR_NAT:
         late_ns, retry_ns = 2 * int(cell["one_way_ns"]), RETRY_NS if end == "raw" else 0
-        return Attempt(end_a=end, end_b=end, offset_ns=late_ns, give_up_ns=2 * SECOND, retry_ns=retry_ns)
+        return Attempt(end_a=end, end_b=end, offset_ns=late_ns, give_up_ns=SECOND, retry_ns=retry_ns)
     branch = "" if answer == SILENCE else answer
     return Attempt(end_a=end, end_b="prober", script_b=branch, give_up_ns=3 * SECOND // 2)
 
