@@ -47,6 +47,7 @@ print(keep(attempts))
 # simultaneity opens as many, and needs the clock; order alone fails where the far NAT resets the one that comes too early, or where
 # it is open to all, so that the host behind it does. Where a NAT gives each connection another port, only foretelling the port
 # helps, or a peer that can be reached. `_a` and `_b` say which side goes first, listens, or sends the SYN that dies.
+# Of an empty cell all attempts were disturbed.
 
 # %%
 matrix_figure(attempts, "pair", "strategy", title="Opened, by strategy and pair of NATs")

@@ -77,7 +77,7 @@ def punch(scene: Scene, trial: Trial, *, seed: int, record: bool = False) -> Pun
         seen |= learn(world, local)
     if trial.aim is Aim.PREDICTED:
         again = learn(world, local, _SECOND_OBSERVER)
-        seen |= {side: _next(seen[side], endpoint) for side, endpoint in again.items()}
+        seen |= {side: following(seen[side], endpoint) for side, endpoint in again.items()}
     start = world.now
     late: dict[Side, int] = {"a": max(0, -trial.offset_ns), "b": max(0, trial.offset_ns)}
     ends: dict[Side, SimEnd] = {}
@@ -125,7 +125,7 @@ def reverse(scene: Scene, listens: Side, *, seed: int, poke: bool = False, recor
     return Punched(server, client, world) if listens == "a" else Punched(client, server, world)
 
 
-def _next(first: Endpoint, second: Endpoint) -> Endpoint:
+def following(first: Endpoint, second: Endpoint) -> Endpoint:
     """The endpoint that comes after these two, if they are steps of one size."""
     port = 2 * second.port - first.port
     return Endpoint(second.address, port) if 0 < port <= MAX_PORT else second

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from rawpunch.scene import OBSERVERS, Scene, Side
-from rawpunch.wire.endpoint import MAX_PORT, Endpoint
+from rawpunch.sim.attempt import following
+from rawpunch.wire.endpoint import Endpoint
 
 RELAY: Final = Endpoint(OBSERVERS["obs1"][0], 3478)
 """The third party that both reach."""
@@ -89,9 +90,3 @@ def targets(aim: Aim, scene: Scene, port: int, asked: Sequence[Asked]) -> Mappin
         seen = [one.seen for one in asked if one.question.side == side]
         found[side] = following(*seen[:2]) if len(seen) > 1 else seen[0] if seen else Endpoint(scene.public_address(side), port)
     return found
-
-
-def following(first: Endpoint, second: Endpoint) -> Endpoint:
-    """The endpoint that comes after these two, if they are steps of one size."""
-    port = 2 * second.port - first.port
-    return Endpoint(second.address, port) if 0 < port <= MAX_PORT else second

@@ -11,7 +11,8 @@ from rawpunch.analysis.tables import keep
 from rawpunch.dataset.store import Dataset
 from rawpunch.nat.behavior import Behavior, Filtering, Mapping, Ports
 from rawpunch.scene import Scene
-from rawpunch.study.aiming import RELAY, Aim, Asked, Question, following, questions, targets
+from rawpunch.sim.attempt import following
+from rawpunch.study.aiming import RELAY, Aim, Asked, Question, questions, targets
 from rawpunch.study.experiment import Experiment, Verdict
 from rawpunch.study.runner import Job, begin, run
 from rawpunch.wire.endpoint import Endpoint
