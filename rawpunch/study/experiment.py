@@ -101,6 +101,18 @@ class Attempt:
     told_ns: int = 0
     """How long after its start each raw end is told of the other's SYN by a third party; 0 for never."""
 
+    def __post_init__(self) -> None:
+        """Check that the ends can do what is asked of them.
+
+        Raises:
+            BadParameter: a kernel's connect() is to do what only a crafted SYN can.
+        """
+        for name, kind, ttl in (("A", self.end_a, self.first_ttl_a), ("B", self.end_b, self.first_ttl_b)):
+            if ttl != DEFAULT_TTL and kind not in {"raw", "listening"}:
+                raise BadParameter(f"end {name} cannot send a first SYN that dies", why=f"it is {kind}", todo="raw or listening")
+        if (self.retry_ns or self.told_ns) and "raw" not in {self.end_a, self.end_b}:
+            raise BadParameter("no end can try again, or be told of a SYN", why="neither is raw", todo="make one of them raw")
+
 
 MOST_SYNS: Final = 8_000
 """SYNs of one sample."""

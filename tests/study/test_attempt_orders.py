@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
+import pytest
+
+from rawpunch.errors import BadParameter
 from rawpunch.live.end import Order
 from rawpunch.live.listening_end import poke_of
 from rawpunch.scene import Scene
@@ -59,6 +63,15 @@ def test_only_who_tries_harder_gets_the_machine_for_it() -> None:
     plain, _ = _orders(Attempt("raw", "raw"))
     assert type(plain.machine()) is Handshake
     assert type(replace(plain, retry_ns=MS).machine()) is Trying
+
+
+@pytest.mark.parametrize(
+    "asked", [{"first_ttl_a": 2}, {"end_b": "udp", "first_ttl_b": 2}, {"retry_ns": MS}, {"told_ns": MS, "end_a": "listening"}]
+)
+def test_what_a_kernel_cannot_do_is_refused(asked: dict[str, Any]) -> None:
+    """Before anything is made."""
+    with pytest.raises(BadParameter):
+        Attempt(**asked)
 
 
 def test_a_listener_pokes_only_if_its_syn_is_to_die() -> None:
