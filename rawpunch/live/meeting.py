@@ -14,9 +14,9 @@ from typing import Any, Final
 
 from rawpunch.clock import now_ns
 from rawpunch.errors import BadParameter, PartialData, RawpunchError
-from rawpunch.live.observer_client import binding
 from rawpunch.live.punch_log import PunchLog
 from rawpunch.live.rendezvous_client import RendezvousClient
+from rawpunch.live.stun_client import binding
 from rawpunch.punch import rendezvous as messages
 from rawpunch.punch.known import Known
 from rawpunch.punch.plan import Path, Plan, Side, make_plan

@@ -1,11 +1,10 @@
-"""A probe's end of a connection to an observer: its own protocol, and STUN, over TCP."""
+"""A probe's end of a connection to an observer: its own protocol, over TCP; `stun_client` asks it as a STUN server."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import itertools
-import secrets
 import socket
 import struct
 from typing import Final, Self, TypeVar
@@ -13,7 +12,6 @@ from typing import Final, Self, TypeVar
 from rawpunch.errors import Malformed, PartialData
 from rawpunch.probe import messages
 from rawpunch.probe.messages import Answer, Arrived, Mapped, Mappings, Request
-from rawpunch.wire import stun
 from rawpunch.wire.endpoint import Endpoint
 
 _LATE_S: Final = 5.0
@@ -53,28 +51,6 @@ async def open_stream(
             why=str(error) or f"no answer within {within_s:g} s",
             todo="see whether `rawpunch observe` runs there",
         ) from error
-
-
-async def binding(observer: Endpoint, *, local: Endpoint | None = None, within_s: float = 5.0) -> stun.Message:
-    """The answer to one STUN Binding request over a TCP connection of its own.
-
-    Raises:
-        PartialData: there is no answer, or none that answers this request.
-    """
-    reader, writer = await open_stream(observer, local, within_s)
-    request = stun.Message(stun.Kind.REQUEST, secrets.token_bytes(stun.TRANSACTION_OCTETS))
-    try:
-        async with asyncio.timeout(within_s):
-            writer.write(stun.encode(request))
-            head = await reader.readexactly(stun.HEADER_OCTETS)
-            answer = stun.decode(head + await reader.readexactly((stun.framed_length(head) or 0) - len(head)))
-    except (OSError, EOFError, Malformed) as error:
-        raise _gone(observer, str(error) or "it did not answer in time") from error
-    finally:
-        writer.transport.abort()
-    if answer.transaction != request.transaction:
-        raise _gone(observer, "it answered another request")
-    return answer
 
 
 class ObserverClient:

@@ -20,8 +20,9 @@ import pytest
 
 from rawpunch.errors import MachineCannot, PartialData
 from rawpunch.live.observer import Observer
-from rawpunch.live.observer_client import ObserverClient, binding
+from rawpunch.live.observer_client import ObserverClient
 from rawpunch.live.observer_limits import Limits
+from rawpunch.live.stun_client import binding
 from rawpunch.probe import messages
 from rawpunch.probe.messages import Connect, Connected, Hello, Hold, Outcome, Prove, Proved, Refusal, Refused, SendPacket, Where
 from rawpunch.probe.site import Site

@@ -23,8 +23,9 @@ PROLOGUE = f"""
 import asyncio, json, socket, sys
 from rawpunch.errors import Malformed
 from rawpunch.live.guard import Guard
-from rawpunch.live.observer_client import ObserverClient, binding
+from rawpunch.live.observer_client import ObserverClient
 from rawpunch.live.sockets import RawPort
+from rawpunch.live.stun_client import binding
 from rawpunch.probe.messages import *
 from rawpunch.wire.codec import decode, encode
 from rawpunch.wire.endpoint import Endpoint

@@ -19,10 +19,10 @@ import pytest
 from rawpunch.clock import now_ns
 from rawpunch.errors import MachineCannot, PartialData
 from rawpunch.live.guard import Guard
-from rawpunch.live.observer_client import binding
 from rawpunch.live.rendezvous_client import RendezvousClient
 from rawpunch.live.rendezvous_limits import RendezvousLimits
 from rawpunch.live.rendezvous_server import RendezvousServer
+from rawpunch.live.stun_client import binding
 from rawpunch.probe.site import Site
 from rawpunch.punch import rendezvous as messages
 from rawpunch.punch.rendezvous import Go, Introduced, Introducing, Joined, Left, Over, Register, Registered, Start, room_name
