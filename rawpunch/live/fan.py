@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from rawpunch.clock import now_ns
-from rawpunch.live.kernel_end import CLOSE_BY_RST
+from rawpunch.live.kernel_end import CLOSE_BY_RST, overhear_its_death
 from rawpunch.live.rendezvous_server import allow_files
 from rawpunch.units import SECOND
 from rawpunch.wire.endpoint import Endpoint
@@ -52,6 +52,7 @@ async def fan_out(
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             sock.close()
         else:
+            overhear_its_death(sock, 0)
             opened(sock, remote)
 
     begun = 0
@@ -82,6 +83,7 @@ def _begun(local: Endpoint, remote: Endpoint, first_ttl: int) -> socket.socket |
         sock.bind((local.address, local.port))
         if first_ttl != DEFAULT_TTL:
             sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, first_ttl)
+            overhear_its_death(sock, first_ttl)
         number = sock.connect_ex((remote.address, remote.port))
         if number not in (0, errno.EINPROGRESS):
             sock.close()

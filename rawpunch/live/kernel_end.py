@@ -28,6 +28,8 @@ _ENDINGS: Final = {
     errno.EPROTO: Ending.UNREACHABLE,
     errno.ETIMEDOUT: Ending.TIMED_OUT,
 }
+_IP_MINTTL: Final = 21
+"""linux/in.h."""
 CLOSE_BY_RST: Final = struct.pack("ii", 1, 0)
 _CLOSE_IN_ORDER: Final = struct.pack("ii", 0, 0)
 
@@ -85,6 +87,8 @@ class KernelEnd:
         )
         if ttl != DEFAULT_TTL:
             self._sock.setsockopt(*option, ttl)
+            if not self.order.local.is_ipv6:
+                overhear_its_death(self._sock, ttl)
         yield
         if ttl != DEFAULT_TTL:
             self._sock.setsockopt(*option, DEFAULT_TTL)
@@ -115,10 +119,21 @@ class KernelEnd:
     def take(self) -> socket.socket:
         """The socket, which is the caller's from now on: an ordinary one."""
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _CLOSE_IN_ORDER)
+        if not self.order.local.is_ipv6:
+            overhear_its_death(self._sock, 0)
         return self._sock
 
     def release(self) -> None:
         """Nothing is held after the close."""
+
+
+def overhear_its_death(sock: socket.socket, ttl: int) -> None:
+    """Have a socket ignore the ICMP error that a SYN brings which died on its way, because it was sent with that time to live.
+
+    Such an error ends a socket in SYN-SENT. The kernel holds the time to live of what the error quotes against the least that the
+    socket takes in (RFC 5082; tcp_v4_err), and what died has less than what was sent. 0 has it listen again.
+    """
+    sock.setsockopt(socket.IPPROTO_IP, _IP_MINTTL, ttl)
 
 
 def evidence_of(sock: socket.socket) -> dict[str, int]:
