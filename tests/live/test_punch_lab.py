@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from rawpunch.lab.lab import Lab
-from rawpunch.scene import Scene
+from rawpunch.scene import Nat, Scene
 from rawpunch.units import MS
+from tests.punch.report import Findings, findings_of
 
 pytestmark = pytest.mark.lab
 
@@ -33,11 +34,19 @@ class Pair:
             host.receive()
         self._tokens = itertools.count()
 
-    def punch(self, methods: tuple[str, str], *, tokens: tuple[str, str] = ("", ""), **more: Any) -> list[dict[str, Any]]:
+    def punch(
+        self,
+        methods: tuple[str, str],
+        *,
+        tokens: tuple[str, str] = ("", ""),
+        findings: tuple[Findings, Findings] = ({}, {}),
+        wait_s: float = 5.0,
+    ) -> list[dict[str, Any]]:
         """Both punch at once; what each says."""
         number = next(self._tokens)
-        for host, method, token in zip(self.hosts, methods, tokens, strict=True):
-            host.send({"server": "192.0.2.2:7800", "token": f"{token}{number}", "method": method, **more})
+        for host, method, token, known in zip(self.hosts, methods, tokens, findings, strict=True):
+            message = {"server": "192.0.2.2:7800", "token": f"{token}{number}", "method": method}
+            host.send(message | {"findings": known, "wait_s": wait_s})
         return [host.receive()[0] for host in self.hosts]
 
 
@@ -71,3 +80,23 @@ def test_other_tokens_and_nobody(pair: Pair) -> None:
     assert all("nobody came within 0.5 s" in one["failed"] for one in found)
     assert [one["files"] for one in found] <= before
     assert all(one["listening"] == 0 for one in found)
+
+
+@pytest.mark.parametrize(
+    ("nats", "strategy"),
+    [
+        (("rst-sender", "linux-masquerade-random"), "spray"),
+        (("linux-sequential", "port-restricted"), "prediction"),
+        (("full-cone", "symmetric-random"), "reversal"),
+    ],
+)
+def test_what_is_known_of_the_nats_decides_the_strategy(pair: Pair, nats: tuple[str, str], strategy: str) -> None:
+    """Both make the plan that the oracle predicts, and it leads to the peer; a spray whose SYNs die early too."""
+    one, other = (Nat(persona=name) for name in nats)
+    pair.lab.change(Scene.between(one, other, ONE_WAY_NS))
+    for _ in range(TRIES):
+        found = pair.punch(("auto", "auto"), findings=(findings_of(one.behavior), findings_of(other.behavior)))
+        if all(one.get("byte") == "!" for one in found):
+            break
+    assert [one.get("byte") for one in found] == ["!", "!"], found
+    assert {one["strategy"] for one in found} == {one["predicted"] for one in found} == {strategy}
