@@ -46,6 +46,7 @@ COMMANDS: Final = {
     "runs": Row("rawpunch.cli.runs_command", "list, show, verify or remove finished runs"),
     "lab": Row("rawpunch.cli.lab_command", "a standing lab to play in"),
     "observe": Row("rawpunch.cli.observe_command", "be the server outside the NAT that a probe asks; speaks STUN too"),
+    "stun": Row("rawpunch.cli.stun_command", "what endpoint a local port has outside, as any STUN server sees it"),
     "probe": Row("rawpunch.cli.probe_command", "what NAT is in front of me: by axis and by RFC 5382, with evidence"),
     "rendezvous": Row("rawpunch.cli.rendezvous_command", "be the server that introduces peers, and says when they begin"),
     "punch": Row("rawpunch.cli.punch_command", "connect directly with a peer behind another NAT: chat, pipe, command"),
