@@ -107,6 +107,9 @@ class _Fate(enum.Enum):
     ICMP = "is answered by an ICMP error"
 
 
+_SESSIONS: Final = {Aim.ASSUMED: 1, Aim.LEARNED: 2, Aim.PREDICTED: 3}
+"""How many sessions a NAT holds at once when a port is known that way."""
+
 Two = tuple[Behavior | None, Behavior | None]
 
 
@@ -180,6 +183,9 @@ class _Case:
             receiver = self._other(sender)
             if sent_ns > stuck.get(sender.name, sent_ns) or receiver.name in stuck:
                 continue
+            closed = any(closed_ns <= sent_ns for closed_ns in closings[sender.name])
+            if closed and not _stays(sender, self.aim, self._begins(sender)):
+                return False, f"an ICMP error closes {sender.name}'s session, and its SYN is sent again from another port"
             hole = self._open(receiver, meets_ns, closings[receiver.name])
             fate = _crossing(receiver) if hole else self._stray(receiver, meets_ns)
             what = f"{sender.name}'s SYN {'is sent again and ' if sent_ns > self._begins(sender) else ''}{fate.value}"
@@ -301,24 +307,34 @@ def _unknown_port(end: _End, aim: Aim, idle_ns: int) -> str:
     nat = end.nat
     if nat is None:
         return ""
-    one_mapping = nat.mapping is Mapping.ENDPOINT_INDEPENDENT
-    needed = {Aim.ASSUMED: 1, Aim.LEARNED: 2, Aim.PREDICTED: 3}[aim]
-    if nat.capacity < needed:
-        if nat.when_full is not WhenFull.EVICT_OLDEST:
-            return f"{end.name}'s NAT has no room for {needed} sessions"
-        one_mapping = False
-    if aim is not Aim.ASSUMED and nat.timers.established_ns <= idle_ns:
-        one_mapping = False
-    wanders = nat.pooling is Pooling.ARBITRARY and nat.external_addresses > 1
-    if nat.port_is_kept and not wanders:
+    needed = _SESSIONS[aim]
+    if nat.capacity < needed and nat.when_full is not WhenFull.EVICT_OLDEST:
+        return f"{end.name}'s NAT has no room for {needed} sessions"
+    if nat.port_is_kept and not _wanders(nat):
         return ""
     if aim is Aim.ASSUMED:
         return f"{end.name}'s NAT does not keep the inside port"
-    if one_mapping:
+    if _one_mapping(nat, aim, idle_ns):
         return ""
-    if aim is Aim.PREDICTED and not wanders and _steps(nat):
+    if aim is Aim.PREDICTED and not _wanders(nat) and _steps(nat):
         return ""
     return f"{end.name}'s NAT uses another port for each remote endpoint"
+
+
+def _one_mapping(nat: Behavior, aim: Aim, idle_ns: int) -> bool:
+    """Whether the connections that taught the port hold its mapping for the opening too."""
+    lives = aim is Aim.ASSUMED or nat.timers.established_ns > idle_ns
+    return nat.mapping is Mapping.ENDPOINT_INDEPENDENT and nat.capacity >= _SESSIONS[aim] and lives
+
+
+def _wanders(nat: Behavior) -> bool:
+    return nat.pooling is Pooling.ARBITRARY and nat.external_addresses > 1
+
+
+def _stays(end: _End, aim: Aim, idle_ns: int) -> bool:
+    """Whether a SYN that is sent again after its session was closed leaves from the same port."""
+    nat = end.nat
+    return nat is None or (nat.port_is_kept and not _wanders(nat)) or (aim is not Aim.ASSUMED and _one_mapping(nat, aim, idle_ns))
 
 
 # --- the other strategies ---

@@ -19,6 +19,7 @@ _WORDS: Final[dict[Guard, str]] = {
     when.syn: "SYN",
     when.ack: "ACK",
     when.acks_syn: "ACK of our SYN",
+    when.acks_iss: "ACK of our ISS",
     when.acks_fin: "ACK of our FIN",
     when.fin_in_order: "FIN",
     when.from_listen: "(from LISTEN)",

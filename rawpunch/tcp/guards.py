@@ -103,6 +103,11 @@ def ack_of_nothing_sent(turn: Turn) -> bool:
     return segment.has_ack and (seq.at_or_before(segment.ack, block.iss) or seq.before(block.snd_nxt, segment.ack))
 
 
+def acks_iss(turn: Turn) -> bool:
+    """SEG.ACK = ISS."""
+    return turn.segment.has_ack and turn.segment.ack == turn.block.iss
+
+
 def acks_syn(turn: Turn) -> bool:
     """SND.UNA < SEG.ACK =< SND.NXT."""
     segment, block = turn.segment, turn.block

@@ -91,11 +91,6 @@ def _bare(turn: Turn) -> bool:
     return not (segment.has_ack or segment.rst or segment.syn)
 
 
-def _acks_iss(turn: Turn) -> bool:
-    """SEG.ACK = ISS."""
-    return turn.segment.has_ack and turn.segment.ack == turn.block.iss
-
-
 def _linux_ack_ancient(turn: Turn) -> bool:
     """SEG.ACK < SND.UNA - min(MAX.SND.WND, octets acknowledged so far)."""
     block = turn.block
@@ -286,7 +281,7 @@ _ACK_OF_ISS = Override(
         "linux-received-ack-of-iss",
         (State.SYN_RECEIVED,),
         On.SEGMENT,
-        (_acks_iss,),
+        (when.acks_iss,),
         (do.take_ack, do.establish),
         State.ESTABLISHED,
         "RFC 9293, 3.10.7.4, fifth, where it ought to be answered by RST",

@@ -136,12 +136,18 @@ offsets = st.tuples(
     st.sampled_from([0, 0, 1, 15, 30, 60, 100, 700, 1500, 4000]), st.integers(1, 900), st.sampled_from([1, -1])
 ).map(lambda parts: parts[2] * (parts[0] * MS + parts[1]))
 icmp_kills = Nat(behavior=Behavior(icmp_closes=CLOSABLE, icmp_translated=False))
+forgets = Nat(
+    behavior=Behavior(
+        ports=Ports(allocation=Allocation.SEQUENTIAL), capacity=1, when_full=WhenFull.EVICT_OLDEST, icmp_closes=CLOSABLE
+    )
+)
 refuses = Nat(behavior=Behavior(unsolicited=UnsolicitedAnswer.ICMP, icmp_closes=CLOSABLE))
 
 
 @settings(max_examples=300)
 @given(sides, sides, legs, legs, offsets, st.sampled_from([None, None, "a", "b"]), st.sampled_from(Aim))
 @example(icmp_kills, refuses, Leg(), Leg(), 1500 * MS + 1, None, Aim.LEARNED)
+@example(forgets, None, Leg(up_ns=MS, down_ns=MS), Leg(up_ns=MS, down_ns=MS), 1, "a", Aim.PREDICTED)
 @example(icmp_kills, Nat(persona="crossing-blocker"), Leg(), Leg(), 1, "a", Aim.LEARNED)
 @example(icmp_kills, Nat(persona="syn-ack-blocker"), Leg(), Leg(), 1, "a", Aim.ASSUMED)
 def test_nats_that_nobody_has_named(
