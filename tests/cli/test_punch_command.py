@@ -170,3 +170,35 @@ def test_a_failure_has_a_cause_and_a_ladder(capsys: pytest.CaptureFixture[str]) 
     said = capsys.readouterr().err
     assert "what was seen:" in said
     assert f"nobody has 127.0.0.1:{port} open" in said
+
+
+@pytest.mark.lab
+def test_it_works_between_hosts_of_a_standing_lab(tmp_path: Path) -> None:
+    """Each host's command meets at the server in obs1; one opens raw if it may and the other by its kernel; nothing is left."""
+    environment = os.environ | {"XDG_RUNTIME_DIR": str(tmp_path)}
+
+    def inside(host: str, *words: str) -> subprocess.Popen[bytes]:
+        command = [*RAWPUNCH, "lab", "exec", host, *RAWPUNCH, *words]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+
+    subprocess.run([*RAWPUNCH, "lab", "up"], check=True, capture_output=True, env=environment, timeout=PATIENCE_S)
+    try:
+        with inside("obs1", "rendezvous", "--address", "192.0.2.2") as meeting:
+            assert meeting.stdout is not None
+            assert meeting.stdout.readline().strip() == b"192.0.2.2:7800"
+            common = ("punch", "--rendezvous", "192.0.2.2", "--room", "t")
+            with inside("hostA", *common, "--auto") as one, inside("hostB", *common, "--kernel") as other:
+                assert one.stdin is not None
+                one.stdin.write(b"from A")
+                one.stdin.close()
+                one.stdin = None
+                said, talk = other.communicate(b"from B", PATIENCE_S)
+                heard, own = one.communicate(timeout=PATIENCE_S)
+            meeting.send_signal(signal.SIGINT)
+            meeting.communicate(timeout=PATIENCE_S)
+        assert (said, heard) == (b"from A", b"from B")
+        assert b"connected from 10.2.0.2:" in talk
+        assert b"simultaneous, try 1, raw" in own or b"as raw is not possible" in own
+    finally:
+        down = subprocess.run([*RAWPUNCH, "lab", "down"], capture_output=True, env=environment, timeout=PATIENCE_S, check=False)
+    assert down.stdout == b"down\n"
