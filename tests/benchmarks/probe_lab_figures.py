@@ -1,6 +1,7 @@
 """How often the probe is right in the lab: every persona, every realisation, several seeds.
 
     python tests/benchmarks/probe_lab_figures.py [--seeds 20] [--jobs 4] [--only PERSONA ...] [--made nft box cmd] [--loss 0.1]
+        [--first-seed 0] [--minutes 30]
 
 Prints what was wrong or not determined, a confusion table by axis, the share of findings that were not determined, and how long
 a probe takes. To be run on a quiet machine; a job is a lab of its own and mostly waits.
@@ -55,7 +56,7 @@ class Done:
 
 def tasks(options: argparse.Namespace) -> Iterator[Task]:
     """All probes, seed by seed, so that a run that is cut short has seen everything."""
-    for seed in range(options.seeds):
+    for seed in range(options.first_seed, options.first_seed + options.seeds):
         for persona in options.only or personas.names():
             nat = Nat(persona=persona)
             for made in options.made:
@@ -121,6 +122,8 @@ def main() -> int:
     """Carry out all probes and print the figures; 1 if any finding is wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, help="begin no probe after that time")
     parser.add_argument("--jobs", type=int, default=2 * (os.cpu_count() or 1))
     parser.add_argument("--only", nargs="*", default=[], metavar="PERSONA")
     parser.add_argument("--made", nargs="*", default=list(MADE), choices=MADE)
@@ -131,8 +134,14 @@ def main() -> int:
     done: list[Done] = []
     todo = list(tasks(options))
     with ProcessPoolExecutor(options.jobs) as pool:
-        for future in as_completed([pool.submit(carry_out, task) for task in todo]):
+        futures = [pool.submit(carry_out, task) for task in todo]
+        for future in as_completed(futures):
+            if future.cancelled():
+                continue
             done.append(future.result())
+            if options.minutes and time.monotonic() > began + 60 * options.minutes:
+                for waiting in futures:
+                    waiting.cancel()
             if sys.stderr.isatty():
                 print(f"\r{len(done)}/{len(todo)} ", end="", file=sys.stderr)
     return 1 if show(sorted(done, key=lambda probe: str(probe.task)), time.monotonic() - began) else 0
