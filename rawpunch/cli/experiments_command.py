@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rawpunch.cli import output
 
-SCHEMA = "rawpunch.experiments/1"
+if TYPE_CHECKING:
+    from rawpunch.study.experiment import Factor
 
+SCHEMA = "rawpunch.experiments/1"
+_SHOWN = 5
 
 EXAMPLES = (
     "rawpunch experiments",
+    "rawpunch experiments timing_window",
     "rawpunch experiments --json",
 )
 
 
-def command(json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False) -> None:
+def command(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One of them, with all its levels.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
+) -> None:
     """List the experiments that come with the toolkit: question, factors and levels."""
     from rawpunch.study.experiment import Experiment, experiment_files
 
-    found = [Experiment.load(name) for name in experiment_files()]
+    found = [Experiment.load(each) for each in ([name] if name else experiment_files())]
     if json:
         output.document(
             SCHEMA,
@@ -33,8 +40,8 @@ def command(json: Annotated[bool, typer.Option("--json", help="Print one JSON do
                         "claims": list(experiment.claims),
                         "repeats": experiment.repeats,
                         "factors": {
-                            name: {"levels": list(factor.levels), "meaning": factor.meaning}
-                            for name, factor in experiment.factors.items()
+                            each: {"levels": list(factor.levels), "meaning": factor.meaning}
+                            for each, factor in experiment.factors.items()
                         },
                     }
                     for experiment in found
@@ -45,5 +52,14 @@ def command(json: Annotated[bool, typer.Option("--json", help="Print one JSON do
     for experiment in found:
         output.data(f"{experiment.name}  ({', '.join(experiment.claims) or 'no claim'}; {experiment.repeats} attempts per cell)")
         output.data(f"  {experiment.question}")
-        for name, factor in experiment.factors.items():
-            output.data(f"  {name} = {', '.join(map(str, factor.levels))}: {factor.meaning}")
+        for factor_name, factor in experiment.factors.items():
+            output.data(f"  {factor_name} = {_levels(factor_name, factor, whole=name is not None)}: {factor.meaning}")
+
+
+def _levels(name: str, factor: Factor, *, whole: bool) -> str:
+    from rawpunch.study.experiment import level_name
+
+    levels = [level_name(name, level) or "(none)" for level in factor.levels]
+    if whole or len(levels) <= _SHOWN + 1:
+        return ", ".join(levels)
+    return f"{', '.join(levels[:_SHOWN])} ... ({len(levels)})"

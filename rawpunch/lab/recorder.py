@@ -68,7 +68,10 @@ class Recorder:
 
 
 def serve(channel: Channel, vantages: dict[str, int]) -> None:
-    """Record until the channel closes. Requests: ``{"flush": PATH, "comment": TEXT, "keep": WHETHER}``; an empty path writes nothing."""
+    """Record until the channel closes.
+
+    Requests: ``{"flush": PATH, "comment": TEXT, "keep": WHETHER}``; an empty path writes nothing.
+    """
     os.nice(5)  # what is measured goes first
     recorder = Recorder(vantages)
     gc.disable()  # it would stall on the long list of packets, and nothing here is cyclic

@@ -276,4 +276,9 @@ def test_the_doctor_examines_and_the_experiments_are_listed() -> None:
     document = _document(_call("doctor", "--json"))
     assert document["able"] is True
     assert {"namespaces", "nft", "nat rules", "capture ring"} <= {finding["name"] for finding in document["findings"]}
-    assert "raw_vs_kernel" in _call("experiments").stdout
+    listed = _call("experiments").stdout
+    assert "raw_vs_kernel" in listed
+    assert "branch = (none), SYN-ACK 0 1" in listed
+    assert "RST 70000" not in listed
+    assert "RST 70000" in _call("experiments", "stack_conformance").stdout
+    assert "no experiment is called" in _call("experiments", "nothing", code=2).stderr
