@@ -136,7 +136,8 @@ def _refusal(server: Endpoint, answer: Message) -> Unanswered:
     if error is None:
         return malformed(server, "its error response has no ERROR-CODE")
     unknown = answer.attribute(UnknownAttributes)
-    printable = "".join(letter if letter.isprintable() else "?" for letter in error.reason)
+    reason = error.reason.rstrip("\0 ")  # coturn counts the padding in
+    printable = "".join(letter if letter.isprintable() else "?" for letter in reason)
     what = f"{server} answered {error.code}{f' {printable}' if printable else ''}"
     why = f"it does not know the attributes {_types(unknown.types)}" if unknown and unknown.types else ""
     todo = "take a STUN server that asks for no credentials" if error.code == 401 else ""

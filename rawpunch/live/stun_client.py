@@ -49,6 +49,7 @@ _MAX_DATAGRAM: Final = 65_535
 _DATAGRAMS_AT_ONCE: Final = 64
 _RECVERR: Final = {socket.AF_INET: (socket.IPPROTO_IP, 11), socket.AF_INET6: (socket.IPPROTO_IPV6, 25)}
 """IP_RECVERR and IPV6_RECVERR (ip(7), ipv6(7)), which the socket module does not name."""
+_RST_AT_CLOSE: Final = struct.pack("ii", 1, 0)
 _EXTENDED_ERROR: Final = struct.Struct("=I12x")
 """struct sock_extended_err (ip(7)), of which the error number is of interest."""
 _HARD_ERRORS: Final = (errno.ECONNREFUSED, errno.ENOPROTOOPT)
@@ -220,19 +221,24 @@ class TcpPort(Port):
                 async with asyncio.timeout(within_s):
                     if sock is None:
                         sock = self._bound(self.local)
-                        doomed.callback(sock.close)
+                        doomed.callback(_abort, sock)
                         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a second request would wait for an ACK
                         began = loop.time()
                         await loop.sock_connect(sock, (server.address, server.port))
                         connect_ns = _since_ns(began)
                     else:
-                        doomed.callback(sock.close)
+                        doomed.callback(_abort, sock)
                     nothing = stun_answer.silent(server, within_s, "the connection is established, but nothing answers on it")
                     began = loop.time()
                     await loop.sock_sendall(sock, stun.encode(request))
                     while mapped is None:
                         message = await _next_message(server, sock)
-                        mapped = stun_answer.check(server, request, message)
+                        try:
+                            mapped = stun_answer.check(server, request, message)
+                        except Unanswered:  # a whole message was read: the connection is as good as before
+                            doomed.pop_all()
+                            self._connections[server] = sock
+                            raise
                         nothing = stun_answer.other_transaction(server, server)
                     rtt_ns = _since_ns(began)
             except OSError as error:
@@ -243,6 +249,12 @@ class TcpPort(Port):
             doomed.pop_all()
         self._connections[server] = sock
         return Answer("tcp", server, self.local, mapped, rtt_ns, connect_ns, 1, message)
+
+
+def _abort(sock: socket.socket) -> None:
+    """Close by RST: the next connection between the same endpoints need not wait for a minute in TIME-WAIT."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST_AT_CLOSE)
+    sock.close()
 
 
 async def _next_message(server: Endpoint, sock: socket.socket) -> Message:

@@ -202,6 +202,28 @@ def test_a_bad_server_is_told_by_its_fault(kind: type[Port], behaviour: Behaviou
     assert _descriptors() == before
 
 
+def test_after_a_refusal_or_a_fault_the_same_server_can_be_asked_again() -> None:
+    """A refusal leaves the connection as it is; after silence or garbage a new one is made between the same endpoints."""
+
+    async def test() -> None:
+        said: list[Behaviour] = [
+            servers.answering(ErrorCode(500, "later"), kind=Kind.ERROR),
+            servers.saying(bytes(20)),
+            servers.stale_only,
+            servers.good,
+        ]
+
+        async def in_turn(request: Message, source: Endpoint, say: servers.Say) -> None:
+            await said.pop(0)(request, source, say)
+
+        async with tcp_server(in_turn) as server, TcpPort(FREE) as port:
+            for cause in (Cause.ERROR_RESPONSE, Cause.MALFORMED, Cause.OTHER_TRANSACTION):
+                assert (await _failure(port, server, SOON_S)).cause is cause
+            assert (await port.ask(server)).mapped == port.local
+
+    _run(test)
+
+
 @pytest.mark.parametrize("behaviour", [servers.stale_first, servers.by_octets])
 def test_a_slow_or_confused_stream_is_read_on(behaviour: Behaviour) -> None:
     """Over TCP an answer may come octet by octet, and after one to another request."""
