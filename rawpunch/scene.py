@@ -29,6 +29,7 @@ from rawpunch.units import MS
 
 __all__ = [
     "EXTERNAL",
+    "LAB_HARDWARE",
     "OBSERVERS",
     "SHARED",
     "SIDES",
@@ -66,6 +67,9 @@ SHARED: Final = "100.64.1.2"
 
 OBSERVERS: Final = {"obs1": ("192.0.2.2",), "obs2": ("192.0.2.66", "192.0.2.67")}
 """Hosts at the core, with their addresses."""
+
+LAB_HARDWARE: Final = bytes.fromhex("02000000")
+"""How the hardware addresses of all devices of a lab begin: locally administered (IEEE 802)."""
 
 
 def _consecutive(first: str, count: int) -> tuple[str, ...]:

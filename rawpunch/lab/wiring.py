@@ -13,7 +13,7 @@ from typing import Any, Final
 from rawpunch.errors import BadParameter
 from rawpunch.lab.nat_rules import core_ruleset, inexpressible, nat_ruleset, silent_ruleset
 from rawpunch.nat.reading import table_of
-from rawpunch.scene import EXTERNAL, OBSERVERS, SHARED, SIDES, Nat, Scene
+from rawpunch.scene import EXTERNAL, LAB_HARDWARE, OBSERVERS, SHARED, SIDES, Nat, Scene
 
 NODES: Final = ("hostA", "natA", "core", "natB", "hostB", "obs1", "obs2")
 CARRIER: Final = "carrier_a"
@@ -80,7 +80,8 @@ def links(scene: Scene) -> list[tuple[Device, Device]]:
 
     def link(left: tuple[str, str, tuple[str, ...]], right: tuple[str, str, tuple[str, ...]]) -> None:
         number = len(found)
-        found.append((Device(*left, f"02:00:00:00:{number:02x}:02"), Device(*right, f"02:00:00:00:{number:02x}:01")))
+        first, second = ((LAB_HARDWARE + bytes([number, end])).hex(":") for end in (2, 1))
+        found.append((Device(*left, first), Device(*right, second)))
 
     for side in SIDES:
         upper = side.upper()

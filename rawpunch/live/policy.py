@@ -1,8 +1,7 @@
 """The safety policy of replays: to whom crafted packets may go, and how many.
 
-The loopback and the lab's addresses (RFC 5737, RFC 2544: no real host has them) are free. Everybody else has to have said yes,
-twice: in writing, by an entry in the policy file, and in deed, by an observer that runs at the target's address and answers a
-nonce.
+The loopback is free, and within a lab so are its addresses (RFC 5737, RFC 2544). Everybody else has to have said yes, twice:
+in writing, by an entry in the policy file, and in deed, by an observer that runs at the target's address and answers a nonce.
 
     [[target]]
     address = "203.0.113.9"
@@ -29,6 +28,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 
 from rawpunch.clock import now_ns
 from rawpunch.errors import Malformed, PartialData, PolicyRefused, Unreadable
+from rawpunch.live.confines import within_a_lab
 from rawpunch.live.observer_client import ObserverClient
 from rawpunch.live.observer_limits import Rates
 from rawpunch.live.sockets import RawPort
@@ -39,9 +39,7 @@ from rawpunch.wire.endpoint import Endpoint, canonical
 
 MOST_PER_S: Final = 1_000
 """No entry allows more packets in a second."""
-_FREE: Final = tuple(
-    ip_network(prefix) for prefix in ("127.0.0.0/8", "192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "198.18.0.0/15")
-)
+_LAB: Final = tuple(ip_network(prefix) for prefix in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "198.18.0.0/15"))
 _WITHIN_S: Final = 5.0
 _RANGE: Final = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 
@@ -118,8 +116,9 @@ def read_policy(path: Path) -> tuple[Entry, ...]:
 
 
 def is_free(target: Endpoint) -> bool:
-    """Whether a target needs nobody's consent: the loopback, and addresses that no real host has."""
-    return any(ip_address(target.address) in network for network in _FREE)
+    """Whether a target needs nobody's consent: the loopback, and the lab's addresses for who can reach nothing but the lab."""
+    address = ip_address(target.address)
+    return address.is_loopback or (any(address in network for network in _LAB) and within_a_lab())
 
 
 def entry_for(target: Endpoint, entries: Sequence[Entry], *, at: datetime) -> Entry:

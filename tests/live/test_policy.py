@@ -146,10 +146,11 @@ def test_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found is not None
     assert found.ports == ((443, 443), (8000, 8100))
     assert check_target(Endpoint("127.0.0.1", 9)) is None
-    assert check_target(Endpoint("198.18.1.2", 9)) is None
+    with pytest.raises(PolicyRefused, match="neither the loopback nor in the lab"):
+        check_target(Endpoint("198.18.1.2", 9))
     with pytest.raises(BadParameter, match="no port"):
         check_target(Endpoint("127.0.0.1", 0))
-    assert not is_free(Endpoint("198.20.0.1", 9))
+    assert not is_free(Endpoint("198.18.1.2", 9))
 
 
 def test_a_script_that_is_too_fast() -> None:
@@ -197,7 +198,7 @@ def test_the_cap() -> None:
 @pytest.mark.lab
 def test_a_replay_under_the_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A target that is nobody's own is played against when it has an entry and cooperates, and not before."""
-    monkeypatch.setattr("rawpunch.live.policy._FREE", ())
+    monkeypatch.setattr("rawpunch.live.replay_alone.is_free", lambda _: False)
     part = Part(script_of("x", opened(offset_ns=None)).a)
     consenting = free_port()
     with socket.create_server(("127.0.0.1", 0)) as server:
