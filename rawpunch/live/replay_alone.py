@@ -1,6 +1,6 @@
 """One side of a flow played from this network namespace against a live target, without a lab round it.
 
-What is replayed goes to the loopback, to addresses that no real host has, or, by the safety policy, to those who consented.
+What is replayed goes to the loopback, within a lab to its own addresses, or, by the safety policy, to those who consented.
 """
 
 from __future__ import annotations
