@@ -20,13 +20,13 @@ two zero bits. A line has at most `MAX_REQUEST` octets. Whatever the octets, rea
 from __future__ import annotations
 
 import enum
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from rawpunch.errors import Malformed
 from rawpunch.wire.codec import decode
-from rawpunch.wire.endpoint import Endpoint
+from rawpunch.wire.lines import EndpointText, Line, encode_line, parse_line
 from rawpunch.wire.segment import Packet
 
 MAX_REQUEST: Final = 2048
@@ -40,18 +40,6 @@ SNAP: Final = 128
 """Octets that are kept of a packet that arrived: all headers, and the quotation of an ICMP error."""
 
 
-def _endpoint(given: Any) -> Endpoint:
-    if isinstance(given, Endpoint):
-        return given
-    if not isinstance(given, str) or len(given) > 80 or "%" in given:
-        raise Malformed("an endpoint is text, ADDRESS:PORT")
-    return Endpoint.parse(given)
-
-
-EndpointText = Annotated[Endpoint, PlainValidator(_endpoint), PlainSerializer(str)]
-"""An endpoint, spelt ``192.0.2.1:80`` in the line."""
-
-
 class Craft(enum.StrEnum):
     """The packets that an observer makes."""
 
@@ -63,23 +51,16 @@ class Craft(enum.StrEnum):
     ICMP = "icmp"
 
 
-class _Line(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    id: int = Field(default=0, ge=0, lt=2**53)
-    """The request's number, chosen by the probe."""
-
-
 # --- requests ---
 
 
-class Hello(_Line):
+class Hello(Line):
     """Ask for a nonce, and for what there is."""
 
     do: Literal["hello"] = "hello"
 
 
-class Prove(_Line):
+class Prove(Line):
     """Echo the nonce: whoever reads what is sent to this connection's address is who writes here."""
 
     do: Literal["prove"] = "prove"
@@ -88,13 +69,13 @@ class Prove(_Line):
     """A session to join with this connection's address, where a NAT has several; "" for a new one."""
 
 
-class Where(_Line):
+class Where(Line):
     """The mapping query: from where does this connection come, seen from here?"""
 
     do: Literal["where"] = "where"
 
 
-class Hold(_Line):
+class Hold(Line):
     """Take a port that answers nothing by itself: the probe decides what is sent from it, and learns what comes to it."""
 
     do: Literal["hold"] = "hold"
@@ -108,14 +89,14 @@ class Hold(_Line):
     """Of that answer."""
 
 
-class Release(_Line):
+class Release(Line):
     """Give a held port back."""
 
     do: Literal["release"] = "release"
     endpoint: EndpointText
 
 
-class Connect(_Line):
+class Connect(Line):
     """Open a connection back with the observer's kernel: works without raw sockets, and from the ports that listen."""
 
     do: Literal["connect"] = "connect"
@@ -127,7 +108,7 @@ class Connect(_Line):
     wait_ms: int = Field(default=1_000, ge=1, le=MAX_WAIT_MS)
 
 
-class SendPacket(_Line):
+class SendPacket(Line):
     """Send one crafted packet from a held port to a proved address."""
 
     do: Literal["send"] = "send"
@@ -145,7 +126,7 @@ class SendPacket(_Line):
     icmp_code: int = Field(default=1, ge=0, le=15)
 
 
-class Arrivals(_Line):
+class Arrivals(Line):
     """What has come from the proved addresses: SYNs to ports that listen, all to held ones, and ICMP errors about these."""
 
     do: Literal["arrivals"] = "arrivals"
@@ -158,7 +139,7 @@ class Arrivals(_Line):
     """How long to wait for a first one."""
 
 
-class Mapped(_Line):
+class Mapped(Line):
     """The same, shorter: only SYNs, and of each when it came, its ISN and the endpoint it came from."""
 
     do: Literal["mapped"] = "mapped"
@@ -174,7 +155,7 @@ Request = Hello | Prove | Where | Hold | Release | Connect | SendPacket | Arriva
 # --- answers ---
 
 
-class Welcome(_Line):
+class Welcome(Line):
     """What there is, and the nonce to echo."""
 
     kind: Literal["welcome"] = Field(default="welcome", alias="is")
@@ -189,7 +170,7 @@ class Welcome(_Line):
     """Whether packets can be held, crafted and reported."""
 
 
-class Proved(_Line):
+class Proved(Line):
     """The address is proved."""
 
     kind: Literal["proved"] = Field(default="proved", alias="is")
@@ -198,7 +179,7 @@ class Proved(_Line):
     """All that this session has proved."""
 
 
-class Place(_Line):
+class Place(Line):
     """Answer to `Where`."""
 
     kind: Literal["place"] = Field(default="place", alias="is")
@@ -206,14 +187,14 @@ class Place(_Line):
     here: EndpointText
 
 
-class Held(_Line):
+class Held(Line):
     """Answer to `Hold`."""
 
     kind: Literal["held"] = Field(default="held", alias="is")
     endpoint: EndpointText
 
 
-class Released(_Line):
+class Released(Line):
     """Answer to `Release`."""
 
     kind: Literal["released"] = Field(default="released", alias="is")
@@ -229,7 +210,7 @@ class Outcome(enum.StrEnum):
     SILENT = "silent"
 
 
-class Connected(_Line):
+class Connected(Line):
     """Answer to `Connect`."""
 
     kind: Literal["connected"] = Field(default="connected", alias="is")
@@ -239,7 +220,7 @@ class Connected(_Line):
     cause: str = ""
 
 
-class Sent(_Line):
+class Sent(Line):
     """Answer to `SendPacket`."""
 
     kind: Literal["sent"] = Field(default="sent", alias="is")
@@ -270,7 +251,7 @@ class Arrival(BaseModel):
             raise Malformed("octets that are not hexadecimal") from error
 
 
-class Arrived(_Line):
+class Arrived(Line):
     """Answer to `Arrivals`."""
 
     kind: Literal["arrivals"] = Field(default="arrivals", alias="is")
@@ -283,7 +264,7 @@ class Arrived(_Line):
     """Packets, of anybody, that the observer's kernel dropped because the observer was late, since it began."""
 
 
-class Mappings(_Line):
+class Mappings(Line):
     """Answer to `Mapped`."""
 
     kind: Literal["mappings"] = Field(default="mappings", alias="is")
@@ -312,7 +293,7 @@ class Refusal(enum.StrEnum):
     NOT_SENT = "not_sent"
 
 
-class Refused(_Line):
+class Refused(Line):
     """Instead of any answer: why not."""
 
     kind: Literal["refused"] = Field(default="refused", alias="is")
@@ -326,12 +307,11 @@ Answer = Welcome | Proved | Place | Held | Released | Connected | Sent | Arrived
 
 _REQUESTS: Final[TypeAdapter[Request]] = TypeAdapter(Annotated[Request, Field(discriminator="do")])
 _ANSWERS: Final[TypeAdapter[Answer]] = TypeAdapter(Annotated[Answer, Field(discriminator="kind")])
-_T = TypeVar("_T")
 
 
 def encode(line: Request | Answer) -> bytes:
     """A request or answer as a line, newline included."""
-    return line.model_dump_json(by_alias=True, exclude_none=True).encode() + b"\n"
+    return encode_line(line)
 
 
 def parse_request(line: bytes) -> Request:
@@ -340,7 +320,7 @@ def parse_request(line: bytes) -> Request:
     Raises:
         Malformed: it is none.
     """
-    return _parse(_REQUESTS, line, MAX_REQUEST)
+    return parse_line(_REQUESTS, line, MAX_REQUEST)
 
 
 def parse_answer(line: bytes) -> Answer:
@@ -349,15 +329,4 @@ def parse_answer(line: bytes) -> Answer:
     Raises:
         Malformed: it is none.
     """
-    return _parse(_ANSWERS, line, MAX_ANSWER)
-
-
-def _parse(adapter: TypeAdapter[_T], line: bytes, most: int) -> _T:
-    if len(line) > most:
-        raise Malformed(f"a line of {len(line)} octets is longer than {most}")
-    try:
-        return adapter.validate_json(line)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise Malformed("a line that is no message of this protocol", why=f"{where}: {first['msg']}"[:200]) from error
+    return parse_line(_ANSWERS, line, MAX_ANSWER)

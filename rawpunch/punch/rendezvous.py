@@ -22,13 +22,13 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, TypeAdapter
 
 from rawpunch.errors import Malformed
-from rawpunch.probe.messages import EndpointText
 from rawpunch.wire.endpoint import Endpoint
+from rawpunch.wire.lines import EndpointText, Line, encode_line, parse_line
 
 VERSION: Final = 1
 MAX_REQUEST: Final = 4_096
@@ -49,13 +49,6 @@ def room_name(token: str) -> str:
     return hashlib.sha256(b"rawpunch room\0" + token.encode()).hexdigest()[: 2 * _ROOM_OCTETS]
 
 
-class _Line(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    id: int = Field(default=0, ge=0, lt=2**53)
-    """The request's number, chosen by the peer; 0 for what the server says unasked."""
-
-
 class Finding(BaseModel):
     """What a probe found out about one axis of a NAT, as its report has it."""
 
@@ -69,7 +62,7 @@ class Finding(BaseModel):
 # --- requests ---
 
 
-class Register(_Line):
+class Register(Line):
     """Enter a room; the first request of a connection."""
 
     do: Literal["register"] = "register"
@@ -85,7 +78,7 @@ class Register(_Line):
     """External ports that its NAT allocated lately, the last one last, for prediction."""
 
 
-class Clock(_Line):
+class Clock(Line):
     """What time is it?"""
 
     do: Literal["clock"] = "clock"
@@ -93,14 +86,14 @@ class Clock(_Line):
     """When this left, by the peer's own clock."""
 
 
-class Introduce(_Line):
+class Introduce(Line):
     """Introduce me to a peer of my room."""
 
     do: Literal["introduce"] = "introduce"
     to: int = Field(ge=1)
 
 
-class Ready(_Line):
+class Ready(Line):
     """I can begin."""
 
     do: Literal["ready"] = "ready"
@@ -111,7 +104,7 @@ class Ready(_Line):
     """By how much the two starts may differ for my plan to work."""
 
 
-class Account(_Line):
+class Account(Line):
     """How many octets has this connection carried?"""
 
     do: Literal["account"] = "account"
@@ -137,7 +130,7 @@ class Peer(BaseModel):
     seen: list[int] = []
 
 
-class Registered(_Line):
+class Registered(Line):
     """Answer to `Register`."""
 
     kind: Literal["registered"] = Field(default="registered", alias="is")
@@ -150,7 +143,7 @@ class Registered(_Line):
     """A peer who says nothing for this long is forgotten."""
 
 
-class Time(_Line):
+class Time(Line):
     """Answer to `Clock`: RFC 5905's four time stamps, but for the last one, which the peer takes."""
 
     kind: Literal["time"] = Field(default="time", alias="is")
@@ -159,21 +152,21 @@ class Time(_Line):
     left_ns: int
 
 
-class Introducing(_Line):
+class Introducing(Line):
     """Answer to `Introduce`: both are told, and asked to say when they are ready."""
 
     kind: Literal["introducing"] = Field(default="introducing", alias="is")
     pair: int
 
 
-class Waiting(_Line):
+class Waiting(Line):
     """Answer to `Ready`."""
 
     kind: Literal["waiting"] = Field(default="waiting", alias="is")
     pair: int
 
 
-class Accounted(_Line):
+class Accounted(Line):
     """Answer to `Account`."""
 
     kind: Literal["accounted"] = Field(default="accounted", alias="is")
@@ -183,21 +176,21 @@ class Accounted(_Line):
     """Octets to it, this answer not included."""
 
 
-class Joined(_Line):
+class Joined(Line):
     """Somebody has entered the room."""
 
     kind: Literal["joined"] = Field(default="joined", alias="is")
     peer: Peer
 
 
-class Left(_Line):
+class Left(Line):
     """Somebody has left it."""
 
     kind: Literal["left"] = Field(default="left", alias="is")
     number: int
 
 
-class Introduced(_Line):
+class Introduced(Line):
     """Here is whom you are to connect with."""
 
     kind: Literal["introduced"] = Field(default="introduced", alias="is")
@@ -207,7 +200,7 @@ class Introduced(_Line):
     peer: Peer
 
 
-class Start(_Line):
+class Start(Line):
     """Begin at an instant of the server's clock."""
 
     kind: Literal["start"] = Field(default="start", alias="is")
@@ -217,7 +210,7 @@ class Start(_Line):
     """By how much the two starts may differ."""
 
 
-class Go(_Line):
+class Go(Line):
     """Begin on receipt."""
 
     kind: Literal["go"] = Field(default="go", alias="is")
@@ -226,7 +219,7 @@ class Go(_Line):
     """By how much the two starts may differ."""
 
 
-class Over(_Line):
+class Over(Line):
     """Nothing will come of this pair."""
 
     kind: Literal["over"] = Field(default="over", alias="is")
@@ -234,7 +227,7 @@ class Over(_Line):
     why: str
 
 
-class Refused(_Line):
+class Refused(Line):
     """Instead of any answer: why not."""
 
     kind: Literal["refused"] = Field(default="refused", alias="is")
@@ -246,12 +239,11 @@ Answer = Registered | Time | Introducing | Waiting | Accounted | Joined | Left |
 
 _REQUESTS: Final[TypeAdapter[Request]] = TypeAdapter(Annotated[Request, Field(discriminator="do")])
 _ANSWERS: Final[TypeAdapter[Answer]] = TypeAdapter(Annotated[Answer, Field(discriminator="kind")])
-_T = TypeVar("_T")
 
 
 def encode(line: Request | Answer) -> bytes:
     """A message as a line, newline included."""
-    return line.model_dump_json(by_alias=True, exclude_none=True, exclude_defaults=False).encode() + b"\n"
+    return encode_line(line)
 
 
 def parse_request(line: bytes) -> Request:
@@ -260,7 +252,7 @@ def parse_request(line: bytes) -> Request:
     Raises:
         Malformed: it is none.
     """
-    return _parse(_REQUESTS, line, MAX_REQUEST)
+    return parse_line(_REQUESTS, line, MAX_REQUEST)
 
 
 def parse_answer(line: bytes) -> Answer:
@@ -269,18 +261,7 @@ def parse_answer(line: bytes) -> Answer:
     Raises:
         Malformed: it is none.
     """
-    return _parse(_ANSWERS, line, MAX_ANSWER)
-
-
-def _parse(adapter: TypeAdapter[_T], line: bytes, most: int) -> _T:
-    if len(line) > most:
-        raise Malformed(f"a line of {len(line)} octets is longer than {most}")
-    try:
-        return adapter.validate_json(line)
-    except ValidationError as error:
-        first: Any = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise Malformed("a line that is no message of this protocol", why=f"{where}: {first['msg']}"[:200]) from error
+    return parse_line(_ANSWERS, line, MAX_ANSWER)
 
 
 # --- the plain mode: a minimal broker's list ---
