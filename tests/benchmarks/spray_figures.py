@@ -24,6 +24,7 @@ import numpy as np
 from rawpunch.lab.namespaces import become_root_inside, new_network
 from rawpunch.live.sampling import Connection, send, syns
 from rawpunch.live.spray import Sprayer, volley
+from rawpunch.scene import LAB_HARDWARE
 from rawpunch.wire.endpoint import Endpoint
 
 NEAR, FAR = "192.0.2.1", "192.0.2.2"
@@ -141,7 +142,8 @@ def main() -> None:
         become_root_inside()
     far = Far()
     new_network()
-    _run("ip", "link", "add", "v0", "type", "veth", "peer", "name", "v1", "netns", str(far.pid))
+    mine = f"{LAB_HARDWARE.hex(chr(58))}:0a:01"  # of a lab's making, which is what lets it be sprayed through
+    _run("ip", "link", "add", "v0", "address", mine, "type", "veth", "peer", "name", "v1", "netns", str(far.pid))
     _run("ip", "addr", "add", f"{NEAR}/24", "dev", "v0")
     _run("ip", "link", "set", "v0", "up")
     far.set_up()
