@@ -67,6 +67,9 @@ def _make(quick: bool, on: str, seed: int | None, data: Path | None) -> list[Dat
     with bench_of(on, seed, {}) as bench:  # one lab for all
         for plan in plans():
             experiment = Experiment.load(plan.experiment).with_settings(plan.quick if quick else ())
+            if on not in experiment.drivers:
+                output.say(f"{experiment.name}: left out, only {' and '.join(experiment.drivers)} can make it")
+                continue
             repeats = (plan.quick_repeats if quick else None) or experiment.repeats
             job = Job(experiment, repeats, seed, on)
             writer = begin(job, root=data)

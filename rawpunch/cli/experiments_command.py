@@ -26,7 +26,7 @@ def command(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
 ) -> None:
     """List the experiments that come with the toolkit: question, factors and levels."""
-    from rawpunch.study.experiment import Experiment, experiment_files
+    from rawpunch.study.experiment import DRIVERS, Experiment, experiment_files
 
     found = [Experiment.load(each) for each in ([name] if name else experiment_files())]
     if json:
@@ -39,6 +39,7 @@ def command(
                         "question": experiment.question,
                         "claims": list(experiment.claims),
                         "repeats": experiment.repeats,
+                        "drivers": list(experiment.drivers),
                         "factors": {
                             each: {"levels": list(factor.levels), "meaning": factor.meaning}
                             for each, factor in experiment.factors.items()
@@ -50,7 +51,10 @@ def command(
         )
         return
     for experiment in found:
-        output.data(f"{experiment.name}  ({', '.join(experiment.claims) or 'no claim'}; {experiment.repeats} attempts per cell)")
+        told = [", ".join(experiment.claims) or "no claim", f"{experiment.repeats} attempts per cell"]
+        if experiment.drivers != DRIVERS:
+            told.append(f"only --on {' or '.join(experiment.drivers)}")
+        output.data(f"{experiment.name}  ({'; '.join(told)})")
         output.data(f"  {experiment.question}")
         for factor_name, factor in experiment.factors.items():
             output.data(f"  {factor_name} = {_levels(factor_name, factor, whole=name is not None)}: {factor.meaning}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import tomllib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -126,18 +126,32 @@ def report(root: Path | None = None, *, runs: Iterable[Dataset] | None = None) -
         sources.append(source)
         for verdict in Experiment.load(source.experiment).verdicts(run):
             findings.setdefault(verdict.claim, []).append(Finding(source, verdict))
+    drivers = {source.driver for source in sources} if runs is not None else set()
     return Report(
-        tuple(decide(claim, text, findings.get(claim, []), _missing(claim, runs is None)) for claim, text in claims().items()),
+        tuple(
+            decide(claim, text, findings.get(claim, []), _missing(claim, runs is None, drivers))
+            for claim, text in claims().items()
+        ),
         tuple(sources),
     )
 
 
-def _missing(claim: str, all_at_hand: bool) -> str:
-    """Why nothing is found of a claim."""
+def _missing(claim: str, all_at_hand: bool, drivers: Collection[str]) -> str:
+    """Why nothing is found of a claim.
+
+    Args:
+        claim: its id.
+        all_at_hand: whether all runs were asked that there are, and not some that were named.
+        drivers: who made those that were named.
+    """
+    deciders = [found for found in map(Experiment.load, experiment_files()) if claim in found.claims]
+    able = {driver for found in deciders for driver in found.drivers}
+    named = " or ".join(found.name for found in deciders)
+    if drivers and deciders and able.isdisjoint(drivers):
+        return f"only {' and '.join(sorted(able))} can decide it: rawpunch run {named}"
     if not all_at_hand:
         return "none of these runs decides it"
-    deciders = [name for name in experiment_files() if claim in Experiment.load(name).claims]
-    return f"no run at hand: rawpunch run {' or '.join(deciders)}" if deciders else "no experiment decides it yet"
+    return f"no run at hand: rawpunch run {named}" if deciders else "no experiment decides it yet"
 
 
 def decide(claim: str, text: str, findings: Sequence[Finding], missing: str) -> Decision:

@@ -15,6 +15,7 @@ and, where all combinations of levels or a fixed grid would waste attempts, as i
     sensible(cell) -> bool                     whether a combination of levels is to be tried; all are by default
     refine(attempts) -> list[cell]             what to try next, given all attempts so far; one attempt for each cell it names,
                                                [] when enough is known. It is asked again after each round.
+    DRIVERS: tuple[str, ...]                   who can make it, where not every driver can: ("lab",)
 
 `verdicts` and `refine` may take the run as a second argument, and look at its other tables too.
 It declares and never acts, so that any driver can run it.
@@ -55,6 +56,8 @@ LAUNCH_TOLERANCE_NS: Final = 500 * US
 
 _HERE: Final = Path(__file__).resolve().parents[2]
 _FOLDERS: Final = (_HERE / "experiments", _HERE / "rawpunch_experiments")
+DRIVERS: Final = ("lab", "sim")
+"""Who can make an experiment that does not say otherwise."""
 _CLAIM: Final = re.compile(r"C\d+")
 _NAMES: Final = ("QUESTION", "CLAIMS", "FACTORS", "REPEATS", "scene", "attempt", "verdicts")
 
@@ -231,6 +234,7 @@ class Experiment:
         self.repeats: int = module.REPEATS
         self.lean: bool = getattr(module, "LEAN", False)
         self.beside: tuple[str, ...] = getattr(module, "BESIDE", ())
+        self.drivers: tuple[str, ...] = getattr(module, "DRIVERS", DRIVERS)
         self.scene: Callable[[Cell], Scene] = module.scene
         self.attempt: Callable[[Cell], Attempt | Sampling] = module.attempt
         self._refine: Callable[..., list[dict[str, Level]]] | None = getattr(module, "refine", None)

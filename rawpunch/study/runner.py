@@ -57,6 +57,13 @@ class Job:
     """How the lab makes them: words of `wiring.made_by`."""
 
     def __post_init__(self) -> None:
+        able = self.experiment.drivers
+        if self.driver not in able:
+            raise BadParameter(
+                f"the driver {self.driver} cannot make {self.experiment.name}",
+                why=f"only {' and '.join(able)} can",
+                todo=f"--on {able[0]}",
+            )
         for side, nat in self.nats.items():
             name = f"nat_{side}"
             levels = self.experiment.factors[name].levels if name in self.experiment.factors else ()
