@@ -12,7 +12,7 @@ from rawpunch.dataset.layout import CAPTURES, TABLES
 from rawpunch.dataset.lock import is_locked
 from rawpunch.dataset.manifest import Manifest
 from rawpunch.dataset.reader import read_table
-from rawpunch.dataset.schema import factor_types, schema_of
+from rawpunch.dataset.schema import completed, factor_types, schema_of
 from rawpunch.errors import Unreadable
 from rawpunch.record.words import Driver, EndKind, Outcome, Pattern
 
@@ -71,7 +71,7 @@ def _check_files(path: Path, manifest: Manifest) -> list[str]:
             except (OSError, pa.ArrowException) as error:
                 problems.append(f"{entry.path} is no Parquet file: {error}")
                 continue
-            if not parquet.schema_arrow.equals(schemas[table]):
+            if not completed(parquet.schema_arrow.empty_table(), schemas[table]).schema.equals(schemas[table]):
                 problems.append(f"{entry.path} has another schema than this version writes")
             if parquet.metadata.num_rows != entry.rows:
                 problems.append(f"{entry.path} has {parquet.metadata.num_rows} rows, the manifest says {entry.rows}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rawpunch.dataset.layout import find_run
 from rawpunch.dataset.manifest import Manifest
-from rawpunch.dataset.schema import factor_types, schema_of
+from rawpunch.dataset.schema import completed, factor_types, schema_of
 from rawpunch.errors import Unreadable
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def read_table(path: Path, manifest: Manifest, table: str) -> Any:
     for entry in manifest.files():
         if entry.path.startswith(f"{table}/"):
             try:
-                parts.append(pq.ParquetFile(path / entry.path).read().cast(schema))
+                parts.append(completed(pq.ParquetFile(path / entry.path).read(), schema).cast(schema))
             except (OSError, ValueError, pa.ArrowException) as error:
                 raise Unreadable(
                     f"{path / entry.path} cannot be read", why=str(error).partition("\n")[0], todo="rawpunch runs verify"

@@ -104,6 +104,19 @@ def schema_of(table: str, factors: Mapping[str, type] | None = None) -> Any:
     )
 
 
+def completed(table: Any, schema: Any) -> Any:
+    """A pyarrow table as an earlier version wrote it, with the columns that were added since: empty, where they may be.
+
+    Columns that it has and the schema has not, or of which every row needs a value, are left for whoever compares the two.
+    """
+    import pyarrow as pa  # noqa: PLC0415  as above
+
+    for place, field in enumerate(schema):
+        if field.name not in table.schema.names and field.nullable:
+            table = table.add_column(min(place, table.num_columns), field, pa.nulls(table.num_rows, field.type))
+    return table
+
+
 def table_of(
     table: str,
     rows: Sequence[Row],

@@ -17,7 +17,7 @@ from rawpunch.live.sockets import TcpInfo
 from rawpunch.machine import Ending
 from rawpunch.wire.segment import DEFAULT_TTL
 
-_ENDINGS: Final = {
+ENDINGS: Final = {
     errno.ECONNREFUSED: Ending.REFUSED,
     errno.ECONNRESET: Ending.RESET,
     errno.EPIPE: Ending.RESET,
@@ -73,7 +73,7 @@ class KernelEnd:
     def launch(self, at_ns: int) -> None:  # noqa: ARG002  the kernel stamps its own segments
         """Call connect(); the SYN leaves inside the call."""
         number = self._sock.connect_ex(self._remote)
-        if number in (0, *_ENDINGS):
+        if number in (0, *ENDINGS):
             self._decided(number, now_ns())
         elif number != errno.EINPROGRESS:
             why = f"{errno.errorcode.get(number, number)}: {os.strerror(number)}"
@@ -102,7 +102,7 @@ class KernelEnd:
             self.report.conclude(Ending.ESTABLISHED, now)
         else:
             name = errno.errorcode.get(number, str(number))
-            self.report.conclude(_ENDINGS.get(number, Ending.UNREACHABLE), now, f"{name}: {os.strerror(number)}")
+            self.report.conclude(ENDINGS.get(number, Ending.UNREACHABLE), now, f"{name}: {os.strerror(number)}")
 
     def wake(self, now: int) -> None:
         """Give up: close."""

@@ -73,6 +73,10 @@ class AttemptRow:
     segs_in_b: int | None = column("tcpi_segs_in of B's kernel socket")
     dsack_dups_a: int | None = column("tcpi_dsack_dups of A's kernel socket: 1 after a true crossing")
     dsack_dups_b: int | None = column("tcpi_dsack_dups of B's kernel socket: 1 after a true crossing")
+    tries_a: int | None = column("calls of connect() that A's program made until it was connected or gave up", unit="tries")
+    tries_b: int | None = column("calls of connect() that B's program made until it was connected or gave up", unit="tries")
+    user_octets: int | None = column("user data that arrived at both ends together, after they were introduced", unit="octets")
+    server_octets: int | None = column("what the rendezvous server's device sent and got meanwhile, with headers", unit="octets")
     disturbed: bool = required(
         "the machine stalled: a SYN left late, a packet was held too long, or a socket was asked after its peer had closed"
     )

@@ -78,5 +78,8 @@ class EndKind(Word):
     REPLAY = "replay", "One side of a captured flow or of a script, played again."
     UDP = "udp", "A UDP socket that greets its peer until it is heard."
     PROBER = "prober", "Crafted segments that take the stack at the other end through a branch of an opening."
+    DIALLING = "dialling", "A kernel socket that dials again, from its one bound port, whenever it is refused or reset."
+    UNBOUND = "unbound", "Kernel sockets without a port of their own, one after the other, until one is connected."
+    PUNCHING = "punching", "A peer that meets the other one at a rendezvous server and punches, as `rawpunch punch` does."
     SAMPLER = "sampler", "Ready SYNs, one after the other, of which none is to be answered."
     SILENT = "silent", "Takes in what comes and answers nothing."

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rawpunch.dataset.reader import to_frame
-from rawpunch.dataset.schema import column_dictionary, columns_of, factor_types, schema_of, table_of
+from rawpunch.dataset.schema import column_dictionary, columns_of, completed, factor_types, schema_of, table_of
 from rawpunch.errors import BadParameter
 from rawpunch.record.rows import ROW_TYPES, AttemptRow, SegmentRow
 from rawpunch.record.words import Outcome
@@ -148,3 +148,16 @@ def test_the_dictionary_names_everything() -> None:
             assert f"| `{column.name}` |" in written
     for word in Outcome:
         assert f"| `{word.value}` | {word.sentence} |" in written
+
+
+def test_a_table_of_an_earlier_version_is_completed() -> None:
+    """A column that may be empty and was added since is empty in it; one that every row needs is missed, and others stay."""
+    schema = schema_of("attempts", {"ends": str, "owd_ns": int})
+    today = table_of("attempts", [attempt("a")], {"ends": str, "owd_ns": int}, CELLS)
+    earlier = today.drop_columns(["tries_a", "server_octets", "rst"])
+    again = completed(earlier, schema)
+    assert again.schema.equals(schema)
+    assert again.drop_columns(["tries_a", "server_octets", "rst"]).equals(earlier)
+    assert again.column("tries_a").null_count == 1
+    assert "outcome" not in completed(today.drop_columns(["outcome"]), schema).schema.names
+    assert not completed(today.rename_columns(["odd", *schema.names[1:]]), schema).schema.equals(schema)
