@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as codec
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from rawpunch.cli import output
+from rawpunch.cli.hosts import resolved
 from rawpunch.cli.nats import NatOption, parse_nat
 from rawpunch.cli.run_command import JsonOption, SeedOption
 from rawpunch.errors import BadParameter, MachineCannot, PartialData
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from rawpunch.live.probe_run import Probed
     from rawpunch.probe.confusion import Row
     from rawpunch.scene import Nat
-    from rawpunch.wire.endpoint import Endpoint
 
 SCHEMA = "rawpunch.probe/1"
 
@@ -116,7 +115,7 @@ def _from_here(observer: str, port: int, inside: str, *, timers: bool, seed: int
     names = [name.strip() for name in observer.split(",")]
     if len(names) > 2 or not all(names):
         raise BadParameter(f"{observer!r} is not one or two hosts", todo="--observer HOST or --observer HOST,HOST2")
-    endpoints = [_resolved(name, port) for name in names]
+    endpoints = [resolved(name, port, ipv4=True)[0] for name in names]
     insiders = (address_towards(endpoints[0]), inside) if inside else ()
     if len(set(insiders)) < len(insiders):
         raise BadParameter(f"{inside} is the address that is probed from anyway", todo="give another address of this machine")
@@ -131,16 +130,6 @@ def _from_here(observer: str, port: int, inside: str, *, timers: bool, seed: int
     if len(endpoints) == 2 and found.report.observer_addresses < 2:
         output.warn(f"the observer does not answer at a second address of its own; {names[1]} was of no use")
     return found
-
-
-def _resolved(name: str, port: int) -> Endpoint:
-    from rawpunch.wire.endpoint import Endpoint
-
-    try:
-        found = socket.getaddrinfo(name, port, socket.AF_INET, socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise BadParameter(f"{name!r} is no host with an IPv4 address", why=str(error)) from error
-    return Endpoint(str(found[0][4][0]), port)
 
 
 def _without_raw(error: MachineCannot) -> MachineCannot:

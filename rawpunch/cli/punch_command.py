@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from rawpunch.cli import output
+from rawpunch.cli.hosts import resolved
 from rawpunch.cli.run_command import JsonOption
 from rawpunch.errors import BadParameter, Unreadable, UsageError
 
@@ -93,10 +94,10 @@ def command(
     with PunchLog(output.say, packets=True) as log:
         try:
             if peer:
-                far, at_ns = _resolved(peer, None), _instant(at) if at else None
+                far, at_ns = resolved(peer, None)[0], _instant(at) if at else None
                 punched = asyncio.run(_alone(far, room, local_port, retries or _ALIGNED_TRIES, at_ns, method, log))
             else:
-                far = _resolved(rendezvous, _PORT)
+                far = resolved(rendezvous, _PORT)[0]
                 punched = asyncio.run(_introduced(far, room, method, local_port, known, wait, log, explain=explain))
         except Failed:
             _show_ladder(log, far if rendezvous else None)
@@ -226,33 +227,6 @@ def read_findings(path: Path) -> dict[str, Finding]:
     except (OSError, ValueError, KeyError, AttributeError, TypeError, BadParameter) as error:
         why = getattr(error, "strerror", None) or (f"no {error}" if isinstance(error, KeyError) else str(error))
         raise Unreadable(f"{file} is no report of a probe", why=why, todo="rawpunch probe -o FOLDER writes one") from error
-
-
-def _resolved(text: str, port: int | None) -> Endpoint:
-    """An endpoint from HOST[:PORT]; the first address of a name.
-
-    Raises:
-        BadParameter: it is none, or the name has no address.
-    """
-    import ipaddress
-    import socket
-
-    from rawpunch.wire.endpoint import Endpoint
-
-    host, number = text, str(port or "")
-    found = re.fullmatch(r"\[([^\]]+)\](?::(\d+))?|([^:]+)(?::(\d+))?", text)
-    if found:
-        host, number = found[1] or found[3], found[2] or found[4] or number
-    if not number or not number.isdigit() or not 0 < int(number) <= 65_535:
-        raise BadParameter(f"{text!r} is no endpoint", todo="write HOST:PORT" if port is None else "write HOST or HOST:PORT")
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        try:
-            host = str(socket.getaddrinfo(host, int(number), type=socket.SOCK_STREAM)[0][4][0])
-        except OSError as error:
-            raise BadParameter(f"{host!r} has no address", why=error.strerror or str(error), todo="give an address") from error
-    return Endpoint(host, int(number))
 
 
 def _instant(text: str) -> int:

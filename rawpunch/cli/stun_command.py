@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
-import re
-import socket
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from rawpunch.cli import output
+from rawpunch.cli.hosts import resolved
 from rawpunch.cli.run_command import JsonOption
-from rawpunch.errors import BadParameter, MachineCannot
 from rawpunch.units import format_duration
 
 if TYPE_CHECKING:
@@ -27,7 +24,6 @@ EXAMPLES = (
     "rawpunch stun stun.example.org --local-port 4000 --hold",
 )
 
-_HOST: Final = re.compile(r"(?:stun:)?(?:\[([^\[\]]+)\]|([^:\[\]]+))(?::([0-9]{1,5}))?")
 """HOST[:PORT], [IPv6][:PORT], or the same as a URI (RFC 7064)."""
 _AGAIN_S: Final = 25.0
 """A UDP mapping that RFC 4787 allows lives for two minutes, many live for 30 s only."""
@@ -55,7 +51,9 @@ def command(
     import asyncio
     import contextlib
 
-    servers = resolved(server, udp=udp)
+    from rawpunch.live.stun_client import DEFAULT_PORT
+
+    servers = resolved(server.removeprefix("stun:"), DEFAULT_PORT, udp=udp)
     with contextlib.suppress(KeyboardInterrupt) if hold else contextlib.nullcontext():
         asyncio.run(_ask(servers, local_port, wait, udp=udp, other=other, hold=hold, json=json))
 
@@ -142,41 +140,3 @@ def _document(answer: Answer) -> dict[str, Any]:
         "other": str(answer.other) if answer.other else None,
         "origin": str(answer.origin) if answer.origin else None,
     }
-
-
-def resolved(text: str, *, udp: bool) -> list[Endpoint]:
-    """The endpoints that SERVER[:PORT] has, the best first (RFC 6724).
-
-    Args:
-        text: a name or an address; with a port, an IPv6 address needs brackets.
-        udp: for which transport.
-
-    Raises:
-        BadParameter: it is none, or the name has no address.
-        MachineCannot: names cannot be looked up now.
-    """
-    from rawpunch.live.stun_client import DEFAULT_PORT
-    from rawpunch.wire.endpoint import Endpoint
-
-    try:
-        return [Endpoint(str(ipaddress.ip_address(text)), DEFAULT_PORT)]
-    except ValueError:
-        found = _HOST.fullmatch(text)
-    port = int(found[3] or DEFAULT_PORT) if found else 0
-    if found is None or not 0 < port <= 65_535:
-        raise BadParameter(f"{text!r} is no server", todo="write NAME, NAME:PORT, ADDRESS:PORT or [IPv6 ADDRESS]:PORT")
-    name = found[1] or found[2]
-    try:
-        kind = socket.SOCK_DGRAM if udp else socket.SOCK_STREAM
-        given = [str(info[4][0]) for info in socket.getaddrinfo(name, port, type=kind)]
-    except UnicodeError as error:
-        raise BadParameter(f"{name!r} is no name", why=str(error)) from error
-    except socket.gaierror as error:
-        if error.errno == socket.EAI_AGAIN:
-            raise MachineCannot(
-                f"cannot look up {name!r} now", why=error.strerror or "", todo="give an address instead"
-            ) from error
-        raise BadParameter(
-            f"{name!r} has no address", why=error.strerror or "", todo="check the name, or give an address"
-        ) from error
-    return [Endpoint(address, port) for address in dict.fromkeys(given)]

@@ -52,7 +52,7 @@ def free_port() -> int:
         (["--on", "moon"], 2, "there is no driver 'moon'"),
         (["--on", "lab", "--observer", "x"], 2, "exclude each other"),
         (["--observer", "a,b,c"], 2, "not one or two hosts"),
-        (["--observer", "no-such-host.invalid"], 2, "no host with an IPv4 address"),
+        (["--observer", "no-such-host.invalid"], 2, "has no IPv4 address"),
         (["--observer", NOWHERE, "--nat-a", "full-cone"], 2, "--nat-a goes with --on only"),
         (["--observer", NOWHERE, "--truth"], 2, "--truth goes with --on only"),
         (["--observer", NOWHERE, "--inside", NOWHERE], 2, "is probed from anyway"),

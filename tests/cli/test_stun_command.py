@@ -107,11 +107,11 @@ def test_a_mapping_that_depends_on_the_destination_is_told(
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
-        (["127.0.0.1:0"], 2, "is no server"),
-        (["127.0.0.1:65536"], 2, "is no server"),
-        (["127.0.0.1:port"], 2, "is no server"),
-        (["2001:db8::1:3478x"], 2, "is no server"),
-        ([""], 2, "is no server"),
+        (["127.0.0.1:0"], 2, "is no endpoint"),
+        (["127.0.0.1:65536"], 2, "is no endpoint"),
+        (["127.0.0.1:port"], 2, "is no endpoint"),
+        (["2001:db8::1:3478x"], 2, "is no endpoint"),
+        ([""], 2, "is no endpoint"),
         (["a..b"], 2, "is no name"),
         (["127.0.0.1:{nobody}"], 5, "refused"),
         (["stun:127.0.0.1:{nobody}", "--udp"], 5, "refused"),
