@@ -9,7 +9,7 @@ from rawpunch.analysis.statistics import wilson
 from rawpunch.analysis.tables import keep
 from rawpunch.scene import Scene
 from rawpunch.study.experiment import Attempt, Cell, Factor, Verdict, Word
-from rawpunch.tcp.profiles import LINUX, RFC9293, profile
+from rawpunch.tcp.profiles import LINUX, RFC9293, Profile, profile
 from rawpunch.units import MS
 
 if TYPE_CHECKING:
@@ -86,6 +86,9 @@ RECEIVED: Final = (
 
 BRANCHES: Final = (*SENT, "SYN 0", *(f"SYN 0; {put}" for put in RECEIVED))
 CROSSING: Final = "SYN 0; SYN-ACK 0 1"
+PROGRAM: Final = "cmd:"
+"""Before a stack that is a program: see `rawpunch.live.stack_program`."""
+_LONGEST_NAME: Final = 40
 SILENT: Final = ("", "SYN 0")
 """Branches after whose last packet the stack is left to itself."""
 LEAST: Final = 2
@@ -96,7 +99,9 @@ CLAIMS = ("C19",)
 FACTORS = {
     "branch": Factor(BRANCHES, "what is put to a stack that has sent its SYN (see rawpunch.tcp.branches)"),
     "stack": Factor(
-        ("kernel",), "the stack under test: kernel, or a profile of the table played by a raw end (rfc9293, linux ...)"
+        ("kernel",),
+        "the stack under test: kernel, cmd:PROGRAM (any other one, by rawpunch.live.stack_program), "
+        "or a profile of the table played by a raw end (rfc9293, linux ...)",
     ),
 }
 REPEATS = 4
@@ -110,9 +115,23 @@ def scene(cell: Cell) -> Scene:  # noqa: ARG001  one world serves all branches
 def attempt(cell: Cell) -> Attempt:
     """A plays the branch, B is the stack; a packet that is held longer than it should does no harm, but for its order."""
     stack, branch = str(cell["stack"]), str(cell["branch"])
-    end_b = ("kernel", "linux") if stack == "kernel" else ("raw", stack)
-    give_up_ns = _give_up_ns(branch)
-    return Attempt("prober", end_b[0], give_up_ns=give_up_ns, profile=end_b[1], script_a=branch, tolerance_ns=20 * MS)
+    kind = "kernel" if stack == "kernel" else "stack" if stack.startswith(PROGRAM) else "raw"
+    return Attempt(
+        "prober",
+        kind,
+        give_up_ns=_give_up_ns(branch),
+        profile=_known(stack).name,
+        script_a=branch,
+        script_b=stack.removeprefix(PROGRAM) if kind == "stack" else "",
+        tolerance_ns=20 * MS,
+    )
+
+
+def _known(stack: str) -> Profile:
+    """The table that a stack is known by: for a program, of which nothing is known, the RFC's own."""
+    if stack.startswith(PROGRAM):
+        return RFC9293
+    return LINUX if stack == "kernel" else profile(stack)
 
 
 def _give_up_ns(branch: str) -> int:
@@ -123,7 +142,7 @@ def verdicts(attempts: pd.DataFrame, run: Dataset) -> list[Verdict]:
     """For each branch, whether the stack answers as the RFC says or as it is known to; and from all of them, the claim."""
     found: list[Verdict] = []
     for stack, of_stack in keep(attempts).attempts.groupby("stack", observed=True):
-        known = LINUX if stack == "kernel" else profile(str(stack))
+        known = _known(str(stack))
         compared = []
         for branch, group in of_stack.groupby("branch", observed=True, sort=False):
             give_up_ns = _give_up_ns(str(branch))
@@ -141,8 +160,13 @@ def _verdict(stack: str, one: Compared) -> Verdict:
     word: Word = "upheld" if rate.estimate else "refuted"
     if len(one.done) < LEAST or 0 < rate.estimate < 1:
         word = "undecided"
-    statement = f"{stack}, {one.branch or 'silence'} ({one.rfc.source}): {one.in_words}"
+    statement = f"{_called(stack)}, {one.branch or 'silence'} ({one.rfc.source}): {one.in_words}"
     return Verdict("stack_conformance", statement, word, len(one.done), rate.estimate, rate.low, rate.high)
+
+
+def _called(stack: str) -> str:
+    """Its name in a sentence: of a long command the end, which tells more than the interpreter's path."""
+    return stack if len(stack) <= _LONGEST_NAME else f"{PROGRAM}...{stack[-_LONGEST_NAME:]}"
 
 
 def _claim(stack: str, compared: list[Compared]) -> Verdict:
@@ -162,5 +186,7 @@ def _claim(stack: str, compared: list[Compared]) -> Verdict:
         why = f"the branch is another than the crossing, which opens: {why}"
     elif len(good) < len(BRANCHES):
         word, why = "undecided", f"only {len(good)} of {len(BRANCHES)} branches were put to it often enough"
-    statement = f"{stack}: implements simultaneous open incorrectly (share of branches that end otherwise than by RFC 9293)"
+    statement = (
+        f"{_called(stack)}: implements simultaneous open incorrectly (share of branches that end otherwise than by RFC 9293)"
+    )
     return Verdict("C19", statement, word, n, rate.estimate, rate.low, rate.high, why)

@@ -98,7 +98,7 @@ def _source(walked: Walked, profile: Profile) -> str:
 
 
 def conducts(attempts: pd.DataFrame, segments: pd.DataFrame, *, give_up_ns: int) -> dict[str, Conduct]:
-    """Attempt -> what the stack at end B did in it.
+    """Attempt -> what the stack at end B did in it, seen at its own host, or where there is no lab, at the prober's.
 
     What it sends when it is closed in the end does not count: after it gave up, or after the prober's last packet had its time.
 
@@ -107,7 +107,8 @@ def conducts(attempts: pd.DataFrame, segments: pd.DataFrame, *, give_up_ns: int)
         segments: the segments table of the same run.
         give_up_ns: how long after its start an end without an answer gives up.
     """
-    at_b = segments[(segments["vantage"] == "hostB:eth0") & segments["flags"].notna()].sort_values("number")
+    seen, spoke = ("hostB:eth0", "out") if (segments["vantage"] == "hostB:eth0").any() else ("hostA:eth0", "in")
+    at_b = segments[(segments["vantage"] == seen) & segments["flags"].notna()].sort_values("number")
     heard: dict[str, list[dict[str, Any]]] = {}
     for row in at_b.to_dict("records"):
         heard.setdefault(row["attempt"], []).append({str(name): value for name, value in row.items()})
@@ -115,11 +116,11 @@ def conducts(attempts: pd.DataFrame, segments: pd.DataFrame, *, give_up_ns: int)
     for row in attempts[["attempt", "planned_b_ns", "outcome_b"]].to_dict("records"):
         rows = heard.get(row["attempt"], [])
         until_ns = row["planned_b_ns"] + give_up_ns
-        put_ns = [entry["time_ns"] for entry in rows if entry["direction"] == "in"]
+        put_ns = [entry["time_ns"] for entry in rows if entry["direction"] != spoke]
         if row["outcome_b"] != "timed_out" and put_ns:
             until_ns = min(until_ns, put_ns[-1] + GAP_NS)
         if rows:
-            in_time = [(entry["direction"] == "out", _segment(entry)) for entry in rows if entry["time_ns"] < until_ns]
+            in_time = [(entry["direction"] == spoke, _segment(entry)) for entry in rows if entry["time_ns"] < until_ns]
             found[row["attempt"]] = Conduct(said(in_time), _outcome(row["outcome_b"], in_time))
     return found
 

@@ -19,8 +19,9 @@ from typing import Final
 
 from rawpunch.channel import Channel, Message
 from rawpunch.clock import SPIN_NS, be_punctual, now_ns, spin_until
-from rawpunch.errors import Malformed, RawpunchError
+from rawpunch.errors import Malformed, RawpunchError, UsageError
 from rawpunch.live.end import Order, Scheduler
+from rawpunch.live.foreign_stack import ForeignStack, StackEnd
 from rawpunch.live.handover_end import HandoverEnd
 from rawpunch.live.kernel_end import KernelEnd
 from rawpunch.live.listening_end import ListeningEnd
@@ -51,15 +52,23 @@ SocketEnd = KernelEnd | ListeningEnd | UdpEnd
 """An end whose kernel decides."""
 CraftedEnd = RawEnd | ReplayEnd | ProberEnd
 """An end that makes its own packets."""
-AnyEnd = SocketEnd | CraftedEnd
+AnyEnd = SocketEnd | CraftedEnd | StackEnd
 
 
 class Worker:
-    """All ends of one host."""
+    """All ends of one host.
 
-    def __init__(self, channel: Channel) -> None:
+    Args:
+        channel: to whoever gives orders.
+        port: the raw sockets of crafted ends; by default they are opened here.
+
+    Raises:
+        MachineCannot: no right to open raw sockets.
+    """
+
+    def __init__(self, channel: Channel, port: RawPort | None = None) -> None:
         self.channel = channel
-        self.port = RawPort()
+        self.port = port or RawPort()
         self.ends: dict[str, AnyEnd] = {}
         """All ends that are not finished, by attempt."""
         self.launches: list[tuple[int, int, AnyEnd]] = []
@@ -69,6 +78,8 @@ class Worker:
         """Socket ends that wait for the kernel's decision, by descriptor."""
         self.raw_by_local: dict[Endpoint, CraftedEnd] = {}
         self.held: list[tuple[int, int, AnyEnd]] = []
+        self.stacks: dict[str, ForeignStack] = {}
+        """Programs that are stacks, by their command."""
         self._own = [channel.fileno(), self.port.fileno()]
         self._order = itertools.count()
         self._rehearsal = Rehearsal()
@@ -78,6 +89,13 @@ class Worker:
 
     def run(self) -> None:
         """Serve until the channel closes."""
+        try:
+            self._serve()
+        finally:
+            for stack in self.stacks.values():
+                stack.close()
+
+    def _serve(self) -> None:
         while True:
             if self._launch_is_near():
                 self._launch()
@@ -92,6 +110,9 @@ class Worker:
             for descriptor in (*writable, *(found for found in readable if found in listening)):
                 end = self.undecided[descriptor]
                 self._after(end, end.ready, now)
+            for stack in self.stacks.values():
+                if stack.fileno() in readable:
+                    self._hear(stack)
             if self.port.fileno() in readable:
                 self._receive()
             if self.channel.fileno() in readable:
@@ -162,6 +183,12 @@ class Worker:
             if end is not None:
                 self._after(end, partial(end.arrived, packet), now_ns())
 
+    def _hear(self, stack: ForeignStack) -> None:
+        for end, word, rest in stack.receive():
+            self._after(end, partial(end.told, word, rest), now_ns())
+        if stack.is_over:
+            self._own.remove(stack.fileno())
+
     def _expire(self) -> None:
         now = now_ns()
         for end in list(self.under_way.values()):
@@ -193,6 +220,9 @@ class Worker:
         if "finish" in message:
             self._finish(message["finish"])
             return
+        if "stack" in message:
+            self.channel.send(self._start(message["stack"], message["environment"]))
+            return
         order = Order.from_message(message["order"])
         try:
             end = self._end(order)
@@ -204,8 +234,29 @@ class Worker:
             self.raw_by_local[order.local] = end
         heapq.heappush(self.launches, (order.at_ns, next(self._order), end))
 
+    def _start(self, command: str, environment: dict[str, str]) -> Message:
+        """Start a program that is a stack, if it does not run already."""
+        stack = self.stacks.get(command)
+        if stack is not None:
+            if not stack.is_over:
+                return {"stack": command}
+            stack.close()
+        try:
+            self.stacks[command] = ForeignStack(command, environment)
+        except RawpunchError as error:
+            return {"error": error.what, "why": error.why, "todo": error.todo}
+        self._own.append(self.stacks[command].fileno())
+        return {"stack": command}
+
+    def _stack(self, command: str) -> ForeignStack:
+        if command not in self.stacks:
+            raise UsageError(f"the program {command!r} was not started")
+        return self.stacks[command]
+
     def _end(self, order: Order) -> AnyEnd:
         match order.kind:
+            case "stack":
+                return StackEnd(order, self._stack(order.script))
             case "kernel":
                 return KernelEnd(order)
             case "listening":

@@ -81,5 +81,6 @@ class EndKind(Word):
     DIALLING = "dialling", "A kernel socket that dials again, from its one bound port, whenever it is refused or reset."
     UNBOUND = "unbound", "Kernel sockets without a port of their own, one after the other, until one is connected."
     PUNCHING = "punching", "A peer that meets the other one at a rendezvous server and punches, as `rawpunch punch` does."
+    STACK = "stack", "A stack of the user's: a program that is told when to open a connection, and says how that ended."
     SAMPLER = "sampler", "Ready SYNs, one after the other, of which none is to be answered."
     SILENT = "silent", "Takes in what comes and answers nothing."

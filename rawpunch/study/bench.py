@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol, Self
 from rawpunch.capture.columns import read_capture
 from rawpunch.channel import Channel, Message
 from rawpunch.clock import now_ns
-from rawpunch.errors import LabBroken
+from rawpunch.errors import BadParameter, LabBroken
 from rawpunch.lab import wiring
 from rawpunch.lab.lab import Lab
 from rawpunch.live.end import Order
@@ -142,6 +142,7 @@ class LabBench:
         self._hosts: dict[str, Channel] = {}
         self._samplers: dict[SideName, Channel] = {}
         self._third: Channel | None = None
+        self._stacks: set[tuple[SideName, str]] = set()
         self._questions = 1
         self._ports = 0
         self._dice = stream(seed, "schedule")
@@ -159,6 +160,7 @@ class LabBench:
             self._lab = None
             self._samplers.clear()
             self._third = None
+            self._stacks.clear()
             self._hosts.clear()
 
     @property
@@ -196,6 +198,7 @@ class LabBench:
         """
         _, lost_before = self.lab.flush(None)
         made: list[Done] = []
+        self._start_stacks(attempts)
         for batch in _batches(attempts):
             part = {done.planned.name: done for done in self._orders(batch)}
             for done in part.values():
@@ -210,6 +213,25 @@ class LabBench:
             raise LabBroken(f"{leaks} packets reached the core with a private source address", why="a NAT let them through")
         _, dropped = self.lab.flush(capture, f"rawpunch, seed {self._seed}, {attempts[0].name} to {attempts[-1].name}")
         return Recording(made, capture, dropped - lost_before)
+
+    def _start_stacks(self, attempts: Sequence[Planned]) -> None:
+        """Start the programs that are to be stacks here, where they do not run yet.
+
+        Raises:
+            BadParameter: one is no such program.
+        """
+        for one in (planned.attempt for planned in attempts):
+            wanted: tuple[tuple[SideName, str, str], ...] = (("a", one.end_a, one.script_a), ("b", one.end_b, one.script_b))
+            for side, kind, command in wanted:
+                if kind == "stack" and (side, command) not in self._stacks:
+                    start_stack(self._hosts[side], command, self._told_of(side))
+                    self._stacks.add((side, command))
+
+    def _told_of(self, side: SideName) -> dict[str, str]:
+        """What a program on a side's host is told of its place."""
+        scene = self.lab.scene
+        address = {"RAWPUNCH_ADDRESS": scene.host_address(side), "RAWPUNCH_GATEWAY": wiring.inside_of(scene, side)}
+        return address | {"RAWPUNCH_DEVICE": "eth0"}
 
     def _sampler(self, side: SideName) -> Channel:
         """Who sends SYNs that nobody answers, on a side's host."""
@@ -336,6 +358,18 @@ class LabBench:
             done.told_to_finish = True
             return True
         return False
+
+
+def start_stack(host: Channel, command: str, environment: Mapping[str, str]) -> None:
+    """Have a host's worker start a program that is a stack (`live.stack_program`), before any attempt is under way there.
+
+    Raises:
+        BadParameter: it is no such program.
+    """
+    host.send({"stack": command, "environment": dict(environment)})
+    answer, _ = host.receive()
+    if "error" in answer:
+        raise BadParameter(answer["error"], why=answer["why"], todo=answer["todo"])
 
 
 def _batches(attempts: Sequence[Planned]) -> Iterator[list[Planned]]:

@@ -6,6 +6,7 @@ A branch is written as the packets that are put to a stack that has just sent it
     ACK 1 7                        an ACK of something that was never sent
     SYN-ACK 0 1 len 5              with five octets of text
     ICMP 3/1 0                     an error about the stack's segment with that sequence number
+    SYN 0 after 9.5s               so long after the packet before it, instead of the usual 60 ms
 
 The first number is the sequence number, counted from the prober's initial one (for ICMP from the stack's), the second, of
 segments with an ACK, the acknowledgement number, counted from the stack's.
@@ -21,13 +22,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from rawpunch.errors import Malformed
+from rawpunch.errors import BadParameter, Malformed
 from rawpunch.machine import Abort, Arrived, Concluded, Effect, Ending, Open, Send, Stimulus, Woke
 from rawpunch.tcp.handshake import Handshake
 from rawpunch.tcp.profiles import Profile
 from rawpunch.tcp.row import Row
 from rawpunch.tcp.state import State
-from rawpunch.units import MS
+from rawpunch.units import MS, SECOND, parse_duration_ns
 from rawpunch.wire.endpoint import Endpoint, Flow
 from rawpunch.wire.notation import parse_flags
 from rawpunch.wire.options import Mss, Nop, Option, SackPermitted, WindowScale
@@ -45,6 +46,7 @@ _ICMP: Final = re.compile(r"ICMP (?P<type>\d+)/(?P<code>\d+) (?P<seq>-?\d+)")
 _OPTIONS: Final[tuple[Option, ...]] = (Mss(1460), Nop(), Nop(), SackPermitted(), Nop(), WindowScale(7))
 _WINDOW: Final = 502
 _BOUND: Final = 1 << 20
+_LONGEST_NS: Final = 3600 * SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,8 @@ class Put:
     """Octets of text."""
     icmp: tuple[int, int] = (0, 0)
     """Type and code."""
+    after_ns: int = GAP_NS
+    """How long after the packet before it; a first one that is not told comes `PAUSE_NS` after the stack's SYN."""
 
     @classmethod
     def parse(cls, text: str) -> Put:
@@ -67,16 +71,17 @@ class Put:
         Raises:
             Malformed: it does not follow the notation.
         """
-        text = text.strip()
+        text, later, after = text.strip().partition(" after ")
+        after_ns = _after_ns(after) if later else GAP_NS
         if found := _ICMP.fullmatch(text):
-            return cls(None, int(found["seq"]), icmp=(int(found["type"]), int(found["code"])))
+            return cls(None, int(found["seq"]), icmp=(int(found["type"]), int(found["code"])), after_ns=after_ns)
         found = _PUT.fullmatch(text)
         if found is None:
             raise Malformed(f"{text!r} is no packet of a branch", todo="write e.g. SYN 0; ACK 1 1")
         seq, ack, length = (int(found[name] or 0) for name in ("seq", "ack", "length"))
         if max(abs(seq), abs(ack), length) > _BOUND:
             raise Malformed(f"{text!r} has a number beyond {_BOUND}", why="no window of an opening reaches so far")
-        return cls(parse_flags(found["flags"]), seq, ack, length)
+        return cls(parse_flags(found["flags"]), seq, ack, length, after_ns=after_ns)
 
     def packet(self, local: Endpoint, remote: Endpoint, iss: int, peer_iss: int) -> Packet:
         """The packet that it is for a connection."""
@@ -94,6 +99,16 @@ class Put:
             _OPTIONS if opening else (),
             bytes(self.length),
         )
+
+
+def _after_ns(text: str) -> int:
+    try:
+        after_ns = parse_duration_ns(text)
+    except BadParameter as error:
+        raise Malformed(f"{text!r} is no time to wait before a packet", todo="write e.g. SYN 0 after 9.5s") from error
+    if not 0 < after_ns <= _LONGEST_NS:
+        raise Malformed(f"a packet {text!r} after the one before it", why="it waits for more than nothing and at most an hour")
+    return after_ns
 
 
 def parse_branch(text: str) -> tuple[Put, ...]:
@@ -141,13 +156,15 @@ class Prober:
             case Arrived(Segment() as segment) if self._deadline is None and not self._over:
                 if segment.syn and not segment.has_ack and segment.source == self._peer:
                     self._peer_iss = segment.seq
-                    self._deadline = now + PAUSE_NS
+                    first = self._puts[0].after_ns if self._puts else GAP_NS
+                    self._deadline = now + (PAUSE_NS if first == GAP_NS else first)
             case Woke() if self._deadline is not None and now >= self._deadline:
                 if not self._puts:
                     self._over, self._deadline = True, None
                     return [Concluded(Ending.ESTABLISHED)]
-                self._deadline = now + GAP_NS
-                return [Send(self._puts.pop(0).packet(self.local, self._peer, self._iss, self._peer_iss))]
+                put = self._puts.pop(0)
+                self._deadline = now + (self._puts[0].after_ns if self._puts else GAP_NS)
+                return [Send(put.packet(self.local, self._peer, self._iss, self._peer_iss))]
         return []
 
 
