@@ -13,7 +13,7 @@ from typing import Final
 from rawpunch.clock import now_ns
 from rawpunch.errors import UsageError
 from rawpunch.live.end import Order, Report
-from rawpunch.live.sockets import TcpInfo
+from rawpunch.live.sockets import TcpInfo, bound
 from rawpunch.machine import Ending
 from rawpunch.wire.segment import DEFAULT_TTL
 
@@ -44,17 +44,10 @@ class KernelEnd:
     def __init__(self, order: Order) -> None:
         self.order = order
         self.report = Report(order.attempt)
-        self._sock = socket.socket(socket.AF_INET6 if order.local.is_ipv6 else socket.AF_INET, socket.SOCK_STREAM)
-        self._sock.setblocking(False)
-        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._sock = bound(order.local, socket.SOCK_STREAM, socket.SO_REUSEADDR)
         # a close by RST leaves no TIME-WAIT behind, and so nothing for the next attempt to stumble over
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, CLOSE_BY_RST)
         self._remote = (order.remote.address, order.remote.port)
-        try:
-            self._sock.bind((order.local.address, order.local.port))
-        except OSError as error:
-            self._sock.close()
-            raise UsageError(f"cannot bind {order.local}", why=str(error), todo="choose another local port") from error
 
     def fileno(self) -> int:
         """The socket's descriptor; writable when the kernel has decided."""

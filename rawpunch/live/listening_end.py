@@ -9,7 +9,7 @@ from rawpunch.clock import now_ns
 from rawpunch.errors import UsageError
 from rawpunch.live.end import Order, Report
 from rawpunch.live.kernel_end import CLOSE_BY_RST, evidence_of
-from rawpunch.live.sockets import RawPort
+from rawpunch.live.sockets import RawPort, bound
 from rawpunch.machine import Ending
 from rawpunch.wire.codec import encode
 from rawpunch.wire.endpoint import Endpoint
@@ -33,12 +33,9 @@ class ListeningEnd:
         self._port = port
         self.report = Report(order.attempt)
         self._accepted: socket.socket | None = None
-        self._sock = socket.socket(socket.AF_INET6 if order.local.is_ipv6 else socket.AF_INET, socket.SOCK_STREAM)
-        self._sock.setblocking(False)
-        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._sock = bound(order.local, socket.SOCK_STREAM, socket.SO_REUSEADDR)
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, CLOSE_BY_RST)
         try:
-            self._sock.bind((order.local.address, order.local.port))
             self._sock.listen(1)
         except OSError as error:
             self._sock.close()

@@ -17,6 +17,7 @@ from rawpunch.live.fan import fan_out
 from rawpunch.live.policy import is_free
 from rawpunch.live.proving import Prover, Stranger, reset
 from rawpunch.live.punch_log import PunchLog
+from rawpunch.live.sockets import bound
 from rawpunch.punch.birthday import Budget
 from rawpunch.punch.plan import NORMAL_TTL, Deed, Move, Side
 from rawpunch.punch.proof import Role
@@ -251,15 +252,9 @@ def poke(local: Endpoint, remote: Endpoint, ttl: int) -> None:
     Raises:
         UsageError: the port cannot be bound.
     """
-    with socket.socket(socket.AF_INET6 if remote.is_ipv6 else socket.AF_INET, socket.SOCK_STREAM) as sock:
-        sock.setblocking(False)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with bound(local, socket.SOCK_STREAM, socket.SO_REUSEADDR) as sock:
         level, option = (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS) if remote.is_ipv6 else (socket.IPPROTO_IP, socket.IP_TTL)
         sock.setsockopt(level, option, ttl)
-        try:
-            sock.bind((local.address, local.port))
-        except OSError as error:
-            raise UsageError(f"cannot bind {local}", why=str(error), todo="choose another --local-port") from error
         sock.connect_ex((remote.address, remote.port))
 
 

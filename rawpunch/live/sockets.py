@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
+import os
 import socket
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from rawpunch.errors import MachineCannot
+from rawpunch.errors import MachineCannot, UsageError
 from rawpunch.units import SECOND
+from rawpunch.wire.endpoint import Endpoint
 
 _ETH_P_IP: Final = 0x0800
 _SOL_PACKET: Final = 263
@@ -24,6 +27,33 @@ _SIOCGSTAMPNS: Final = 0x8907
 _TIMESPEC: Final = struct.Struct("ll")
 _OCTETS: Final = 65_536
 _TCP_INFO_OCTETS: Final = 232
+
+
+def bound(local: Endpoint, kind: socket.SocketKind, *options: int) -> socket.socket:
+    """A socket that does not block, bound.
+
+    Args:
+        local: where to; port 0 for one that the kernel chooses.
+        kind: a stream or datagrams.
+        options: of SOL_SOCKET, to switch on before.
+
+    Raises:
+        UsageError: the endpoint is in use, or not of this host.
+        MachineCannot: this process may not bind it.
+    """
+    sock = socket.socket(socket.AF_INET6 if local.is_ipv6 else socket.AF_INET, kind | socket.SOCK_NONBLOCK)
+    try:
+        for option in options:
+            sock.setsockopt(socket.SOL_SOCKET, option, 1)
+        sock.bind((local.address, local.port))
+    except OSError as error:
+        sock.close()
+        transport = "TCP" if kind == socket.SOCK_STREAM else "UDP"
+        what, why = f"cannot bind {local} ({transport})", os.strerror(error.errno or 0)
+        if error.errno in (errno.EACCES, errno.EPERM):
+            raise MachineCannot(what, why=why, todo="choose a local port above 1023") from error
+        raise UsageError(what, why=why, todo="choose another local port") from error
+    return sock
 
 
 class RawPort:

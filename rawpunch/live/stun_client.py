@@ -24,9 +24,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import ClassVar, Final, Self
 
-from rawpunch.errors import MachineCannot, Malformed, UsageError
+from rawpunch.errors import Malformed, UsageError
 from rawpunch.live import stun_answer
 from rawpunch.live.offering import route_to
+from rawpunch.live.sockets import bound
 from rawpunch.live.stun_answer import Answer, Transport, Unanswered
 from rawpunch.units import MS
 from rawpunch.version import __version__
@@ -135,10 +136,10 @@ class Port:
 
     transport: ClassVar[Transport]
     _kind: ClassVar[socket.SocketKind]
-    _shared: ClassVar[bool]
+    _options: ClassVar[tuple[int, ...]]
 
     def __init__(self, local: Endpoint) -> None:
-        self.sock: Final = self._bound(local)
+        self.sock: Final = bound(local, self._kind, *self._options)
         """Bound and not connected. Over TCP it only keeps the port; over UDP it is what asks, and may greet peers too."""
         self.local: Final = Endpoint(*self.sock.getsockname()[:2])
         """Where questions come from; its port is not 0 any more."""
@@ -175,21 +176,6 @@ class Port:
     async def _ask(self, server: Endpoint, request: Message, within_s: float) -> Answer:
         raise NotImplementedError
 
-    def _bound(self, local: Endpoint) -> socket.socket:
-        sock = socket.socket(socket.AF_INET6 if local.is_ipv6 else socket.AF_INET, self._kind | socket.SOCK_NONBLOCK)
-        try:
-            if self._shared:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            sock.bind((local.address, local.port))
-        except OSError as error:
-            sock.close()
-            what, why = f"cannot bind {local} ({self.transport.upper()})", os.strerror(error.errno or 0)
-            if error.errno in (errno.EACCES, errno.EPERM):
-                raise MachineCannot(what, why=why, todo="choose a local port above 1023") from error
-            raise UsageError(what, why=why, todo="choose another local port") from error
-        return sock
-
 
 # --- TCP ---
 
@@ -199,7 +185,7 @@ class TcpPort(Port):
 
     transport = "tcp"
     _kind = socket.SOCK_STREAM
-    _shared = True
+    _options = (socket.SO_REUSEADDR, socket.SO_REUSEPORT)
 
     def __init__(self, local: Endpoint) -> None:
         super().__init__(local)
@@ -220,7 +206,7 @@ class TcpPort(Port):
             try:
                 async with asyncio.timeout(within_s):
                     if sock is None:
-                        sock = self._bound(self.local)
+                        sock = bound(self.local, self._kind, *self._options)
                         doomed.callback(_abort, sock)
                         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a second request would wait for an ACK
                         began = loop.time()
@@ -284,7 +270,7 @@ class UdpPort(Port):
 
     transport = "udp"
     _kind = socket.SOCK_DGRAM
-    _shared = False
+    _options = ()
 
     def __init__(self, local: Endpoint) -> None:
         super().__init__(local)

@@ -11,8 +11,8 @@ from contextlib import suppress
 from typing import Final
 
 from rawpunch.clock import now_ns
-from rawpunch.errors import UsageError
 from rawpunch.live.end import Order, Report
+from rawpunch.live.sockets import bound
 from rawpunch.machine import Ending
 from rawpunch.units import MS
 
@@ -37,13 +37,7 @@ class UdpEnd:
         self._again_ns: int | None = None
         self._told = False
         # not connected: a connected one would die of an ICMP error, and hears nobody else
-        self._sock = socket.socket(socket.AF_INET6 if order.local.is_ipv6 else socket.AF_INET, socket.SOCK_DGRAM)
-        self._sock.setblocking(False)
-        try:
-            self._sock.bind((order.local.address, order.local.port))
-        except OSError as error:
-            self._sock.close()
-            raise UsageError(f"cannot bind {order.local} (UDP)", why=str(error), todo="choose another local port") from error
+        self._sock = bound(order.local, socket.SOCK_DGRAM)
 
     def fileno(self) -> int:
         """The socket's descriptor; readable when something has come."""
