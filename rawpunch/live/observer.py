@@ -19,7 +19,6 @@ import contextlib
 import hmac
 import secrets
 import socket
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Self
@@ -27,8 +26,8 @@ from typing import Final, Self
 from rawpunch.channel import Channel
 from rawpunch.clock import now_ns
 from rawpunch.errors import MachineCannot, Malformed, RawpunchError
+from rawpunch.live.limits import Credit, Door, ObserverLimits, Rates
 from rawpunch.live.observer_back import connect_back
-from rawpunch.live.observer_limits import Credit, Limits, Rates
 from rawpunch.live.observer_sessions import Logged, NotDone, Session, Sessions
 from rawpunch.live.sockets import RawPort
 from rawpunch.probe import messages
@@ -79,9 +78,9 @@ class Observer:
         raw: whether to use raw sockets, if this process may.
     """
 
-    def __init__(self, site: Site, limits: Limits | None = None, *, raw: bool = True) -> None:
+    def __init__(self, site: Site, limits: ObserverLimits | None = None, *, raw: bool = True) -> None:
         self.site = site
-        self.limits = limits or Limits()
+        self.limits = limits or ObserverLimits()
         self.without_raw = "raw sockets were not asked for"
         """Why there are no raw sockets; "" if there are."""
         port = None
@@ -93,8 +92,7 @@ class Observer:
         self.sessions = Sessions(site, self.limits, port)
         self._credit = Credit()
         self._requests = Rates(self.limits.requests_per_s, self.limits.requests_per_s)
-        self._connections = Rates(self.limits.new_connections_per_s, 5 * self.limits.new_connections_per_s)
-        self._open: Counter[str] = Counter()
+        self._door = Door(self.limits)
         self._servers: list[asyncio.Server] = []
         self._datagrams: dict[Endpoint, socket.socket] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -197,16 +195,11 @@ class Observer:
             writer.transport.abort()
             return
         source = Endpoint(peer[0].partition("%")[0], peer[1])
-        if (
-            self._open.total() >= self.limits.connections
-            or self._open[source.address] >= self.limits.connections_per_address
-            or self._connections.take(source.address, now_ns())
-        ):
+        if not self._door.enter(source.address, now_ns()):
             writer.transport.abort()
             return
         client = Client(reader, writer, source, Endpoint(own[0].partition("%")[0], own[1]), asyncio.Lock())
         self._tasks.add(task)
-        self._open[source.address] += 1
         try:
             await self._serve(client)
         except (OSError, EOFError, Malformed, asyncio.LimitOverrunError):
@@ -214,8 +207,7 @@ class Observer:
         except asyncio.CancelledError:
             writer.transport.abort()  # we are closing
         finally:
-            self._open[source.address] -= 1
-            self._open += Counter()  # drops the zeroes
+            self._door.leave(source.address)
             self._tasks.discard(task)
             if client.session is not None:
                 self.sessions.leave(client.session)
@@ -227,7 +219,7 @@ class Observer:
         within_s = self.limits.first_s
         try:
             while first := await self._first(client, within_s):
-                within_s = self.limits.idle_s
+                within_s = self.limits.silence_s
                 speaks_stun = first[0] & 0xC0 == 0
                 async with asyncio.timeout(self.limits.message_s):
                     octets = await (self._stun if speaks_stun else self._line)(client, first)

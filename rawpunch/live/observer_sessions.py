@@ -17,7 +17,7 @@ from typing import Final
 from rawpunch.clock import now_ns
 from rawpunch.errors import Malformed, UsageError
 from rawpunch.live.guard import Guard
-from rawpunch.live.observer_limits import Limits, Rates
+from rawpunch.live.limits import ObserverLimits, Rates
 from rawpunch.live.sockets import RawPort
 from rawpunch.probe.crafting import answer_to, crafted
 from rawpunch.probe.messages import SNAP, Craft, Hold, Refusal, SendPacket
@@ -115,7 +115,7 @@ class Sessions:
         port: raw sockets; None where they are not allowed.
     """
 
-    def __init__(self, site: Site, limits: Limits, port: RawPort | None) -> None:
+    def __init__(self, site: Site, limits: ObserverLimits, port: RawPort | None) -> None:
         self.site = site
         self.port = port
         self.all: dict[str, Session] = {}

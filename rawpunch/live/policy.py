@@ -29,8 +29,8 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from rawpunch.clock import now_ns
 from rawpunch.errors import Malformed, PartialData, PolicyRefused, Unreadable
 from rawpunch.live.confines import within_a_lab
+from rawpunch.live.limits import Rates
 from rawpunch.live.observer_client import ObserverClient
-from rawpunch.live.observer_limits import Rates
 from rawpunch.live.sockets import RawPort
 from rawpunch.live.stun_client import binding
 from rawpunch.replay.part import Part

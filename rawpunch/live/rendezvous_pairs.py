@@ -7,7 +7,7 @@ import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from rawpunch.live.rendezvous_limits import RendezvousLimits
+from rawpunch.live.limits import RendezvousLimits
 from rawpunch.punch import rendezvous as messages
 from rawpunch.punch.starting import AtInstant, Readiness, agree
 from rawpunch.units import SECOND

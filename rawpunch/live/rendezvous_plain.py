@@ -10,8 +10,8 @@ import asyncio
 from typing import Final, cast
 
 from rawpunch.clock import now_ns
-from rawpunch.live.observer_limits import Rates
-from rawpunch.live.rendezvous_limits import Counted, RendezvousLimits
+from rawpunch.live.limits import Rates, RendezvousLimits
+from rawpunch.live.rendezvous_counted import Counted
 from rawpunch.punch.rendezvous import encode_plain
 from rawpunch.units import SECOND
 from rawpunch.wire.endpoint import Endpoint

@@ -1,7 +1,7 @@
 """The rendezvous server: introduces peers to each other, and never carries a word of theirs.
 
 One event loop, no task and no thread for a peer: a connection is a small object that the loop calls. What a peer may have is in
-`rendezvous_limits`; who sends garbage, sends it slowly, does not read, or says nothing is cut off, and the others do not notice.
+`limits`; who sends garbage, sends it slowly, does not read, or says nothing is cut off, and the others do not notice.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ import contextlib
 import itertools
 import resource
 import socket
-from collections import Counter
 from typing import Any, Final, Self, cast
 
 from rawpunch.channel import Channel
 from rawpunch.clock import now_ns
 from rawpunch.errors import MachineCannot, Malformed, RawpunchError
-from rawpunch.live.observer_limits import Rates
-from rawpunch.live.rendezvous_limits import Counted, RendezvousLimits
+from rawpunch.live.limits import Door, RendezvousLimits
+from rawpunch.live.rendezvous_counted import Counted
 from rawpunch.live.rendezvous_pairs import Pairs
 from rawpunch.live.rendezvous_plain import PlainPeer, PlainPeers
 from rawpunch.live.sockets import TcpInfo
@@ -118,7 +117,7 @@ class Connection(asyncio.Protocol):
                 return
             message = bytes(self._buffer[:length])
             del self._buffer[:length]
-            self.due = now_ns() + round(self.server.limits.expiry_s * SECOND)
+            self.due = now_ns() + round(self.server.limits.silence_s * SECOND)
             try:
                 self.server.heard(self, message)
             except Malformed as error:
@@ -209,10 +208,9 @@ class RendezvousServer:
         self.pairs = Pairs(self.limits)
         self._only = rooms
         self._plain_port = plain_port
-        self._rates = Rates(self.limits.new_connections_per_s, 5 * self.limits.new_connections_per_s)
-        self._plain = PlainPeers(self.limits, self.counted, self._rates)
+        self._door = Door(self.limits)
+        self._plain = PlainPeers(self.limits, self.counted, self._door.rates)
         self._numbers = itertools.count(1)
-        self._open: Counter[str] = Counter()
         self._servers: list[asyncio.Server] = []
         self._sweeper: asyncio.Task[None] | None = None
 
@@ -278,28 +276,19 @@ class RendezvousServer:
 
     def enter(self, connection: Connection) -> None:
         """Somebody has connected."""
-        address = connection.source.address
         self.counted.connections += 1
-        if (
-            len(self.connections) >= self.limits.connections
-            or self._open[address] >= self.limits.connections_per_address
-            or self._rates.take(address, now_ns())
-        ):
+        if not self._door.enter(connection.source.address, now_ns()):
             self.counted.refused += 1
             connection.transport.abort()
             return
         self.connections.add(connection)
-        self._open[address] += 1
 
     def leave(self, connection: Connection) -> None:
         """Somebody has gone: those who knew of him are told."""
         if connection not in self.connections:
             return
         self.connections.discard(connection)
-        address = connection.source.address
-        self._open[address] -= 1
-        if not self._open[address]:
-            del self._open[address]
+        self._door.leave(connection.source.address)
         if connection.peer is None:
             return
         number, room = connection.peer.number, self.rooms[connection.room]
@@ -371,7 +360,7 @@ class RendezvousServer:
                 you=connection.source,
                 here=connection.here,
                 peers=[other.peer for other in room.values() if other.peer is not None],
-                expires_ms=round(1_000 * self.limits.expiry_s),
+                expires_ms=round(1_000 * self.limits.silence_s),
             )
         )
         for other in list(room.values()):

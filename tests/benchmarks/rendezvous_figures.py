@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rawpunch.live.rendezvous_limits import RendezvousLimits
+from rawpunch.live.limits import RendezvousLimits
 from rawpunch.live.rendezvous_server import RendezvousServer, allow_files
 from rawpunch.probe.site import Site
 from rawpunch.punch import rendezvous as messages
@@ -54,7 +54,7 @@ def serve(port: int, pipe: Connection) -> None:
     """The server's process: it answers every question by how many connections it has."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     limits = RendezvousLimits(
-        connections_per_address=1_000, new_connections_per_s=1e6, requests_per_s=1e6, octets=1 << 40, expiry_s=3_600, pair_s=60
+        connections_per_address=1_000, new_connections_per_s=1e6, requests_per_s=1e6, octets=1 << 40, silence_s=3_600, pair_s=60
     )
 
     async def run() -> None:

@@ -19,9 +19,9 @@ import aioice.stun
 import pytest
 
 from rawpunch.errors import MachineCannot, PartialData
+from rawpunch.live.limits import ObserverLimits
 from rawpunch.live.observer import Observer
 from rawpunch.live.observer_client import ObserverClient
-from rawpunch.live.observer_limits import Limits
 from rawpunch.live.stun_client import binding
 from rawpunch.probe import messages
 from rawpunch.probe.messages import Connect, Connected, Hello, Hold, Outcome, Prove, Proved, Refusal, Refused, SendPacket, Where
@@ -46,7 +46,7 @@ def _free_ports(count: int) -> tuple[int, ...]:
 
 
 @asynccontextmanager
-async def _observer(limits: Limits | None = None, addresses: tuple[str, ...] = ADDRESSES) -> AsyncIterator[Observer]:
+async def _observer(limits: ObserverLimits | None = None, addresses: tuple[str, ...] = ADDRESSES) -> AsyncIterator[Observer]:
     async with Observer(Site(addresses, _free_ports(2)), limits, raw=False) as observer:
         yield observer
 
@@ -318,7 +318,7 @@ def test_packets_to_an_address_are_rationed() -> None:
 
     async def test() -> None:
         async with (
-            _observer(Limits(packets_per_s=5)) as observer,
+            _observer(ObserverLimits(packets_per_s=5)) as observer,
             await ObserverClient.connect(observer.site.endpoints[0]) as client,
         ):
             await client.begin()
@@ -347,7 +347,7 @@ def test_garbage_is_survived() -> None:
             b'{"do":"hello","id":' + b"9" * 1_000 + b"}\n",
             b"GET / HTTP/1.1\r\n\r\n",
         ]
-        async with _observer(Limits(new_connections_per_s=10_000, requests_per_s=10_000)) as observer:
+        async with _observer(ObserverLimits(new_connections_per_s=10_000, requests_per_s=10_000)) as observer:
             here = observer.site.endpoints[0]
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
                 for _ in range(GARBAGE):
@@ -363,7 +363,7 @@ def test_garbage_is_survived() -> None:
                         writer.close()
             assert (await binding(here)).mapped is not None
             await asyncio.sleep(0.1)
-            assert observer._open.total() == 0
+            assert observer._door.inside == 0
             assert not observer.sessions.all
 
     _run(test)
@@ -378,7 +378,7 @@ def test_silent_and_slow_clients_are_cut_off() -> None:
     """A connection that says nothing, one that stops inside a message, and one that takes no answers end by their deadlines."""
 
     async def test() -> None:
-        limits = Limits(first_s=0.2, message_s=0.2, idle_s=0.4, requests_per_s=100_000)
+        limits = ObserverLimits(first_s=0.2, message_s=0.2, silence_s=0.4, requests_per_s=100_000)
         async with _observer(limits) as observer:
             here = observer.site.endpoints[0]
             for beginning in (b"", b"\x00", b'{"do":', stun.encode(_request())[:-1], messages.encode(Where())):
@@ -403,7 +403,7 @@ def test_too_many_connections_are_closed() -> None:
     """One address may not take all places; when it gives some back, it is served again."""
 
     async def test() -> None:
-        async with _observer(Limits(connections_per_address=3)) as observer:
+        async with _observer(ObserverLimits(connections_per_address=3)) as observer:
             here = observer.site.endpoints[0]
             clients = [await ObserverClient.connect(here) for _ in range(5)]
             answers = await asyncio.gather(*(client.ask(Where()) for client in clients), return_exceptions=True)
@@ -439,7 +439,7 @@ def test_a_session_outlives_its_connection_for_a_while() -> None:
     """A probe whose connection broke may come back; after the grace the session is gone."""
 
     async def test() -> None:
-        async with _observer(Limits(grace_s=0.3)) as observer:
+        async with _observer(ObserverLimits(grace_s=0.3)) as observer:
             here = observer.site.endpoints[0]
             async with await ObserverClient.connect(here) as client:
                 await client.begin()

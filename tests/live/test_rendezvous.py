@@ -19,8 +19,8 @@ import pytest
 from rawpunch.clock import now_ns
 from rawpunch.errors import MachineCannot, PartialData
 from rawpunch.live.guard import Guard
+from rawpunch.live.limits import RendezvousLimits
 from rawpunch.live.rendezvous_client import RendezvousClient
-from rawpunch.live.rendezvous_limits import RendezvousLimits
 from rawpunch.live.rendezvous_server import RendezvousServer
 from rawpunch.live.stun_client import binding
 from rawpunch.probe.site import Site
@@ -350,7 +350,7 @@ def test_garbage_harms_nobody() -> None:
     async def test() -> None:
         dice = random.Random(6)
         limits = RendezvousLimits(
-            new_connections_per_s=10_000, first_s=0.3, message_s=0.3, expiry_s=0.4, connections_per_address=500
+            new_connections_per_s=10_000, first_s=0.3, message_s=0.3, silence_s=0.4, connections_per_address=500
         )
         async with _server(limits) as (server, endpoint), await RendezvousClient.connect(endpoint) as alice:
             await _register(alice)
@@ -386,7 +386,7 @@ def test_the_silent_and_the_slow_are_cut_off() -> None:
         return time.monotonic() - began
 
     async def test() -> None:
-        limits = RendezvousLimits(first_s=0.2, message_s=0.2, expiry_s=0.8)
+        limits = RendezvousLimits(first_s=0.2, message_s=0.2, silence_s=0.8)
         register = messages.encode(Register(id=1, room=ROOM))
         async with _server(limits) as (server, endpoint):
             silent, slow, forgotten = await asyncio.gather(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rawpunch.live.observer_limits import KNOWN_ADDRESSES, MAX_CREDIT, Credit, Rates
+from rawpunch.live.limits import KNOWN_ADDRESSES, MAX_CREDIT, Credit, Door, Rates, RendezvousLimits
 from rawpunch.units import MS, SECOND
 
 addresses = st.sampled_from(["192.0.2.1", "192.0.2.2"])
@@ -61,3 +63,31 @@ def test_one_address_does_not_use_up_anothers_tokens() -> None:
     for number in range(KNOWN_ADDRESSES):
         rates.take(f"host{number}", 0)
     assert len(rates._buckets) == KNOWN_ADDRESSES
+
+
+@given(st.lists(st.tuples(st.booleans(), addresses), max_size=60))
+def test_a_door_counts_who_is_inside(story: list[tuple[bool, str]]) -> None:
+    """In any order of coming and going, neither all nor those of one address are more than may be; who has gone makes room."""
+    door, inside = Door(RendezvousLimits(connections=5, connections_per_address=3, new_connections_per_s=1e9)), Counter[str]()
+    for comes, address in story:
+        if comes:
+            entered = door.enter(address, 0)
+            assert entered == (inside.total() < 5 and inside[address] < 3)
+            inside[address] += entered
+        elif inside[address]:
+            inside[address] -= 1
+            door.leave(address)
+    assert door.inside == inside.total()
+    assert door._open == +inside
+
+
+def test_a_door_is_for_those_who_come_slowly() -> None:
+    """Of one address no more than the burst comes at once, whether the earlier ones are still there or not."""
+    door = Door(RendezvousLimits(new_connections_per_s=2))
+    entered = 0
+    for _ in range(20):
+        if door.enter("192.0.2.1", 0):
+            entered += 1
+            door.leave("192.0.2.1")
+    assert entered == 10
+    assert door.enter("192.0.2.2", 0)
