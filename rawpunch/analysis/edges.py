@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from rawpunch.analysis.statistics import CONFIDENCE
+from rawpunch.analysis.statistics import enough_resamples, stated_confidence
 from rawpunch.errors import BadParameter
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def threshold_edge(
     opened: Sequence[bool],
     *,
     seed: int = 0,
-    confidence: float = CONFIDENCE,
+    confidence: float | None = None,
     resamples: int = _RESAMPLES,
 ) -> Edge:
     """The threshold with the fewest attempts on the wrong side: what is below opens, what is above does not.
@@ -58,19 +58,20 @@ def threshold_edge(
         opened: whether each of them opened.
         seed: of the resampling; the same seed gives the same interval.
         confidence: of the interval.
-        resamples: how many times to draw.
+        resamples: how many times to draw, or more if the confidence asks for it.
 
     Raises:
         BadParameter: all opened or none did, so that there is no edge among them, or the two lists differ in length.
     """
     import numpy as np  # noqa: PLC0415  as in `statistics`
 
+    confidence = confidence or stated_confidence()
     at, good = _checked(offsets, opened)
     order = np.argsort(at, kind="stable")
     at, good = at[order], good[order]
     value, gap, wrong = _fit(at, good, np.ones((1, len(at)), dtype=int))
     dice = np.random.default_rng(seed)
-    weights = dice.multinomial(len(at), np.full(len(at), 1 / len(at)), size=resamples)
+    weights = dice.multinomial(len(at), np.full(len(at), 1 / len(at)), size=enough_resamples(resamples, confidence))
     drawn, _, _ = _fit(at, good, weights)
     low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Edge(float(value[0]), float(min(low, gap[0, 0])), float(max(high, gap[1, 0])), len(at), int(wrong[0]))
@@ -95,7 +96,7 @@ def _fit(at: np.ndarray, good: np.ndarray, weights: np.ndarray) -> tuple[np.ndar
     return (low + high) / 2, np.vstack([low, high]), wrong.min(axis=1)
 
 
-def logistic_edge(offsets: Sequence[float], opened: Sequence[bool], *, confidence: float = CONFIDENCE) -> Edge:
+def logistic_edge(offsets: Sequence[float], opened: Sequence[bool], *, confidence: float | None = None) -> Edge:
     """The offset at which a logistic curve crosses one half, its interval by the delta method.
 
     Args:
@@ -111,6 +112,7 @@ def logistic_edge(offsets: Sequence[float], opened: Sequence[bool], *, confidenc
     from statsmodels.discrete.discrete_model import Logit  # noqa: PLC0415  as above
     from statsmodels.tools import add_constant  # noqa: PLC0415  as above
 
+    confidence = confidence or stated_confidence()
     at, good = _checked(offsets, opened)
     if at[good].max() < at[~good].min() or at[good].min() > at[~good].max():
         raise BadParameter(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -14,6 +18,8 @@ if TYPE_CHECKING:
 
 CONFIDENCE: Final = 0.95
 _RESAMPLES: Final = 9_999
+_BEYOND: Final = 10
+"""Resamples that are to lie beyond each end of a bootstrap's interval."""
 _MOST_IN_MEMORY: Final = 200_000
 
 
@@ -77,7 +83,36 @@ class Tested:
     """Whether its hypothesis is rejected."""
 
 
-def wilson(successes: int, n: int, confidence: float = CONFIDENCE) -> Proportion:
+_stated: ContextVar[float] = ContextVar("confidence", default=CONFIDENCE)
+
+
+def stated_confidence() -> float:
+    """The confidence of intervals for which none is given: 95 %, if nobody asks `at_confidence`."""
+    return _stated.get()
+
+
+@contextmanager
+def at_confidence(confidence: float) -> Iterator[None]:
+    """Within it, all intervals for which no confidence is given have this one: the same verdicts, asked more strictly.
+
+    Raises:
+        BadParameter: it is no probability between 0 and 1.
+    """
+    if not 0 < confidence < 1:
+        raise BadParameter(f"an interval cannot have a confidence of {confidence}", why="it lies between 0 and 1")
+    token = _stated.set(confidence)
+    try:
+        yield
+    finally:
+        _stated.reset(token)
+
+
+def enough_resamples(least: int, confidence: float) -> int:
+    """How many resamples a percentile bootstrap needs so that its ends are not those of a handful."""
+    return max(least, math.ceil(2 * _BEYOND / (1 - confidence)))
+
+
+def wilson(successes: int, n: int, confidence: float | None = None) -> Proportion:
     """A proportion with Wilson's score interval (Wilson 1927); n of 0 gives [0, 1].
 
     Raises:
@@ -86,7 +121,7 @@ def wilson(successes: int, n: int, confidence: float = CONFIDENCE) -> Proportion
     return _proportion(successes, n, confidence, "wilson")
 
 
-def clopper_pearson(successes: int, n: int, confidence: float = CONFIDENCE) -> Proportion:
+def clopper_pearson(successes: int, n: int, confidence: float | None = None) -> Proportion:
     """A proportion with the exact interval of Clopper and Pearson (1934), which never covers less than it says.
 
     Raises:
@@ -95,18 +130,18 @@ def clopper_pearson(successes: int, n: int, confidence: float = CONFIDENCE) -> P
     return _proportion(successes, n, confidence, "exact")
 
 
-def _proportion(successes: int, n: int, confidence: float, method: Literal["wilson", "exact"]) -> Proportion:
+def _proportion(successes: int, n: int, confidence: float | None, method: Literal["wilson", "exact"]) -> Proportion:
     from scipy.stats import binomtest  # noqa: PLC0415  scipy takes most of a second to come
 
     if not 0 <= successes <= n:
         raise BadParameter(f"{successes} successes of {n} are impossible")
     if n == 0:
         return Proportion(0, 0, 0.0, 1.0)
-    interval = binomtest(successes, n).proportion_ci(confidence, method)
+    interval = binomtest(successes, n).proportion_ci(confidence or stated_confidence(), method)
     return Proportion(successes, n, float(interval.low), float(interval.high))
 
 
-def difference(one: Proportion, other: Proportion, confidence: float = CONFIDENCE) -> Estimate:
+def difference(one: Proportion, other: Proportion, confidence: float | None = None) -> Estimate:
     """Share of `one` minus share of `other`, with Newcombe's interval from the two Wilson intervals (Newcombe 1998, method 10).
 
     Raises:
@@ -118,7 +153,13 @@ def difference(one: Proportion, other: Proportion, confidence: float = CONFIDENC
 
     # where a share is 0 or 1 an end may lie outside [-1, 1] by rounding alone
     low, high = confint_proportions_2indep(
-        one.successes, one.n, other.successes, other.n, method="newcomb", compare="diff", alpha=1 - confidence
+        one.successes,
+        one.n,
+        other.successes,
+        other.n,
+        method="newcomb",
+        compare="diff",
+        alpha=1 - (confidence or stated_confidence()),
     )
     return Estimate(one.estimate - other.estimate, max(float(low), -1.0), min(float(high), 1.0), (one.n, other.n))
 
@@ -144,8 +185,53 @@ def holm(p_values: Sequence[float], *, level: float = 1 - CONFIDENCE) -> tuple[T
     return tuple(Tested(float(p), bool(no)) for p, no in zip(corrected, rejected, strict=True))
 
 
+def holm_by_intervals(
+    n: int, decided: Callable[[float, AbstractSet[int]], AbstractSet[int]], *, level: float = 1 - CONFIDENCE
+) -> frozenset[int]:
+    """Holm's procedure where a test is an interval that decides or does not, and has no p-value at hand (Holm 1979).
+
+    With k tests left, those that decide at a confidence of 1 - level/k are settled; then those that are left are asked again,
+    until none more is settled. A test decides at a confidence if and only if its p-value is no more than one minus that.
+
+    Args:
+        n: how many tests there are.
+        decided: given a confidence and the tests that are left, those of them that decide at it.
+        level: the chance of one false verdict among all.
+
+    Returns:
+        The tests that decide together, by number.
+    """
+    left = frozenset(range(n))
+    while left:
+        settled = left & decided(1 - level / len(left), left)
+        if not settled:
+            break
+        left -= settled
+    return frozenset(range(n)) - left
+
+
+def slope(at: Sequence[float], values: Sequence[float], confidence: float | None = None) -> Estimate:
+    """How much the values grow with where they were taken: least squares, with Student's interval.
+
+    Raises:
+        BadParameter: there are fewer than three points, or all were taken at one place.
+    """
+    from scipy.stats import linregress, t  # noqa: PLC0415  as above
+
+    if len(at) < 3 or len(set(at)) < 2:
+        raise BadParameter("a slope with an interval needs three points, not all at one place", why=f"n = {len(at)}")
+    fit = linregress(at, values)
+    reach = float(t.ppf((1 + (confidence or stated_confidence())) / 2, len(at) - 2)) * float(fit.stderr)
+    return Estimate(float(fit.slope), float(fit.slope) - reach, float(fit.slope) + reach, (len(at),))
+
+
 def ratio_of_medians(
-    one: Sequence[float], other: Sequence[float], *, seed: int = 0, confidence: float = CONFIDENCE, resamples: int = _RESAMPLES
+    one: Sequence[float],
+    other: Sequence[float],
+    *,
+    seed: int = 0,
+    confidence: float | None = None,
+    resamples: int = _RESAMPLES,
 ) -> Estimate:
     """Median of `one` over median of `other`, with a percentile bootstrap interval (samples drawn independently).
 
@@ -154,7 +240,7 @@ def ratio_of_medians(
         other: observations, their median not 0.
         seed: of the resampling; the same seed gives the same interval.
         confidence: of the interval.
-        resamples: how many times to draw.
+        resamples: how many times to draw, or more if the confidence asks for it.
 
     Raises:
         BadParameter: a sample has fewer than two observations, or a median of 0 below the line.
@@ -162,6 +248,7 @@ def ratio_of_medians(
     import numpy as np  # noqa: PLC0415  as above
     from scipy.stats import bootstrap  # noqa: PLC0415  as above
 
+    confidence = confidence or stated_confidence()
     above, below = np.asarray(one, dtype=float), np.asarray(other, dtype=float)
     if min(above.size, below.size) < 2:
         raise BadParameter("a bootstrap needs two observations of each sample", why=f"n = {above.size} and {below.size}")
@@ -175,7 +262,7 @@ def ratio_of_medians(
     drawn = bootstrap(
         (above, below),
         ratio,
-        n_resamples=resamples,
+        n_resamples=enough_resamples(resamples, confidence),
         batch=batch,
         vectorized=True,
         confidence_level=confidence,

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Set as AbstractSet
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rawpunch.analysis.statistics import clopper_pearson, difference, ecdf, ratio_of_medians, wilson
+from rawpunch.analysis.edges import Edge, logistic_edge, threshold_edge
+from rawpunch.analysis.statistics import (
+    Estimate,
+    Proportion,
+    at_confidence,
+    clopper_pearson,
+    difference,
+    ecdf,
+    holm,
+    holm_by_intervals,
+    ratio_of_medians,
+    slope,
+    stated_confidence,
+    wilson,
+)
 from rawpunch.errors import BadParameter
 
 counts = st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
@@ -104,3 +119,52 @@ def test_estimates_print_with_n_and_interval() -> None:
     """No figure without its interval."""
     assert str(wilson(81, 263)) == "81/263 = 0.308 [0.255, 0.366]"
     assert "n = 70, 80" in str(difference(wilson(56, 70), wilson(48, 80)))
+
+
+@given(st.lists(st.floats(0, 1).filter(lambda p: all(abs(p * tests - 0.05) > 1e-9 for tests in range(1, 13))), max_size=12))
+def test_holm_by_intervals_is_holm(p_values: list[float]) -> None:
+    """A test whose interval decides at a confidence exactly if its p-value allows it is settled exactly if Holm rejects it."""
+
+    def decided(confidence: float, left: AbstractSet[int]) -> set[int]:
+        return {number for number in left if p_values[number] <= 1 - confidence}
+
+    rejected = {number for number, tested in enumerate(holm(p_values)) if tested.rejected}
+    assert holm_by_intervals(len(p_values), decided) == rejected
+
+
+def test_intervals_widen_where_more_confidence_is_asked_for() -> None:
+    """Of every kind that verdicts rest on, without being told one by one; and afterwards they are as before."""
+    offsets, opened = list(range(40)), [at < 20 or at == 22 for at in range(40)]
+    sample = [float(number % 11) for number in range(60)]
+
+    def all_kinds() -> list[Estimate | Edge | Proportion]:
+        return [
+            wilson(9, 10),
+            clopper_pearson(9, 10),
+            difference(wilson(9, 10), wilson(3, 10)),
+            ratio_of_medians(sample, sample[:30], resamples=99),
+            threshold_edge(offsets, opened, resamples=99),
+            logistic_edge(offsets, opened),
+            slope(offsets, [3.0 * at + at % 3 for at in offsets]),
+        ]
+
+    before = all_kinds()
+    with at_confidence(0.999):
+        strict = all_kinds()
+    assert all(wide.low < usual.low and wide.high > usual.high for wide, usual in zip(strict, before, strict=True))
+    assert all_kinds() == before
+    assert stated_confidence() == 0.95
+    with pytest.raises(BadParameter), at_confidence(1):
+        pass
+
+
+def test_slope_against_a_table() -> None:
+    """Anscombe's first set: 0.5001, its standard error 0.1179, nine degrees of freedom."""
+    at = [10, 8, 13, 9, 11, 14, 6, 4, 12, 7, 5]
+    values = [8.04, 6.95, 7.58, 8.81, 8.33, 9.96, 7.24, 4.26, 10.84, 4.82, 5.68]
+    found = slope(at, values)
+    assert found.value == pytest.approx(0.5001, abs=1e-4)
+    assert found.high - found.value == pytest.approx(2.2622 * 0.1179, abs=1e-4)
+    for few in ([1, 2], [3, 3, 3]):
+        with pytest.raises(BadParameter, match="three points"):
+            slope(few, few)
