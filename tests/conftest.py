@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from functools import cache
 
 import hypothesis
 import pytest
 
-REQUIRE_LAB = "RAWPUNCH_REQUIRE_LAB"
+from tests.skipping import REQUIRE_LAB, skip_or_fail
 
 # a stalled machine is no failure of a pure function; CI asks the same questions each time, a developer's machine asks new ones
 hypothesis.settings.register_profile("rawpunch", deadline=None, derandomize=bool(os.environ.get("CI")))
@@ -26,14 +27,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip a lab test where no lab can be, saying why; with RAWPUNCH_REQUIRE_LAB=1, as in CI, fail it instead."""
-    if item.get_closest_marker("lab") is None:
-        return
-    why = why_no_lab()
-    if why and os.environ.get(REQUIRE_LAB) == "1":
-        pytest.fail(f"a lab is required by {REQUIRE_LAB}=1, but {why}", pytrace=False)
-    if why:
-        pytest.skip(why)
+    """Skip what needs a lab or a tool that is not here, saying why; with RAWPUNCH_REQUIRE_LAB=1, as in CI, fail it instead."""
+    lacking = [f"there is no {tool}" for mark in item.iter_markers("tool") for tool in mark.args if shutil.which(tool) is None]
+    if item.get_closest_marker("lab") is not None and (why := why_no_lab()):
+        lacking.append(why)
+    if lacking:
+        skip_or_fail(", ".join(lacking))
 
 
 @cache

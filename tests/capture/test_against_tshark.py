@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import struct
 import subprocess
 from pathlib import Path
@@ -28,7 +27,7 @@ from scapy.packet import Raw
 from rawpunch.capture.columns import read_capture
 from rawpunch.capture.pcapng import Interface, Recorded, write_pcapng
 
-tshark_needed = pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
+tshark_needed = pytest.mark.tool("tshark")
 
 ROOT = Path(__file__).parents[2]
 CAPTURES = sorted(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -38,12 +37,11 @@ def written(tmp_path: Path) -> Path:
 
 def tshark(*arguments: str) -> list[list[str]]:
     """What tshark prints, split at tabs."""
-    if shutil.which("tshark") is None:
-        pytest.skip("tshark is not installed")
     done = subprocess.run(["tshark", *arguments], capture_output=True, text=True, check=True)
     return [line.split("\t") for line in done.stdout.splitlines()]
 
 
+@pytest.mark.tool("tshark")
 def test_wireshark_reads_every_field(written: Path) -> None:
     """Names, nanoseconds, directions and lengths arrive in Wireshark as they were given."""
     fields = ("frame.time_epoch", "frame.interface_name", "frame.interface_description", "frame.p2p_dir")
@@ -54,10 +52,9 @@ def test_wireshark_reads_every_field(written: Path) -> None:
     assert [row[4:6] for row in rows] == [["54", "54"], ["40", "40"], ["39", "1500"]]
 
 
+@pytest.mark.tool("tshark", "capinfos")
 def test_wireshark_shows_comment_and_losses(written: Path) -> None:
     """Whoever opens the file learns what it is and how many packets the capture lost."""
-    if shutil.which("capinfos") is None:
-        pytest.skip("capinfos is not installed")
     told = subprocess.run(["capinfos", str(written)], capture_output=True, text=True, check=True).stdout
     for line in ("two vantage points", "rawpunch", "hostA:eth0", "natA:in", "(9)"):
         assert line in told

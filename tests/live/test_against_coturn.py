@@ -1,12 +1,11 @@
 """Against coturn, a STUN server and client that others wrote: our client asks its server, its client asks our observer.
 
-Where coturn is not installed these are skipped. `./dev` does not install it: Debian's package starts a public server by itself.
+`./dev` does not install it: Debian's package starts a public server by itself. `.ci/run` does, without that.
 """
 
 from __future__ import annotations
 
 import asyncio
-import shutil
 import socket
 import subprocess
 import time
@@ -26,10 +25,8 @@ from rawpunch.wire.stun import ChangeRequest, MappedAddress, Opaque
 ADDRESSES = ("127.0.0.1", "127.0.0.2")
 READY_S = 20
 
-server_needed = pytest.mark.skipif(shutil.which("turnserver") is None, reason="coturn's turnserver is not installed")
-client_needed = pytest.mark.skipif(
-    shutil.which("turnutils_stunclient") is None, reason="coturn's turnutils_stunclient is not installed"
-)
+server_needed = pytest.mark.tool("turnserver")
+client_needed = pytest.mark.tool("turnutils_stunclient")
 
 
 def _free_ports() -> tuple[int, int]:
