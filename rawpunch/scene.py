@@ -9,6 +9,9 @@ at the same vantage points. Inside a NAT the hosts have private addresses (10.1.
 (198.18.x.2, RFC 2544). Each has a second one beside it (.3), which to a NAT is a second inside host. Addresses in the core are
 documentation prefixes (RFC 5737). In front of A's NAT there may be a second one, a carrier's; between the two are shared
 addresses (100.64.1.x, RFC 6598).
+
+Delays lie between NAT and core (`leg_a`, `leg_b`) and, where a scene says so, between host and NAT (`inside_a`, `inside_b`): a
+packet takes `Scene.nat_to_nat_ns` from one NAT to the other, and `Scene.one_way_ns` from host to host.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ __all__ = [
     "SHARED",
     "SIDES",
     "VANTAGES",
+    "Inside",
     "Leg",
     "Nat",
     "Scene",
@@ -72,6 +76,9 @@ LAB_HARDWARE: Final = bytes.fromhex("02000000")
 """How the hardware addresses of all devices of a lab begin: locally administered (IEEE 802)."""
 
 
+_TABLES: Final = "give a TOML file of tables nat_a, nat_b, leg_a, leg_b, inside_a, inside_b"
+
+
 def _consecutive(first: str, count: int) -> tuple[str, ...]:
     prefix, last = first.rsplit(".", 1)
     return tuple(f"{prefix}.{int(last) + number}" for number in range(count))
@@ -95,6 +102,20 @@ class Leg(_Declared):
     def loss_ppm(self) -> int:
         """The same in parts per million."""
         return round(self.loss * PPM)
+
+
+class Inside(Leg):
+    """The path between a host and its NAT (or the plain router in its place): a leg without any delay unless it says so."""
+
+    up_ns: int = Field(default=0, ge=0)
+    """Delay from the host to the NAT."""
+    down_ns: int = Field(default=0, ge=0)
+    """Delay from the NAT to the host."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is but a cable, which neither delays nor loses anything."""
+        return not (self.up_ns or self.down_ns or self.loss_ppm)
 
 
 class Nat(_Declared):
@@ -149,6 +170,10 @@ class Scene(_Declared):
     """A second NAT, between A's own and the core."""
     leg_a: Leg = Leg()
     leg_b: Leg = Leg()
+    inside_a: Inside = Inside()
+    """Between hostA and natA."""
+    inside_b: Inside = Inside()
+    """Between hostB and natB."""
 
     @model_validator(mode="after")
     def _carrier_has_a_nat_behind(self) -> Self:
@@ -163,8 +188,27 @@ class Scene(_Declared):
 
     @property
     def one_way_ns(self) -> tuple[int, int]:
-        """The one-way delay from A to B and from B to A, in ns, as declared."""
+        """The one-way delay from host to host, from A to B and from B to A, in ns, as declared."""
+        there_ns, back_ns = self.nat_to_nat_ns
+        return (
+            self.inside_a.up_ns + there_ns + self.inside_b.down_ns,
+            self.inside_b.up_ns + back_ns + self.inside_a.down_ns,
+        )
+
+    @property
+    def nat_to_nat_ns(self) -> tuple[int, int]:
+        """The one-way delay from the outside of A's NAT to that of B's and back, in ns, as declared."""
         return self.leg_a.up_ns + self.leg_b.down_ns, self.leg_b.up_ns + self.leg_a.down_ns
+
+    @property
+    def stops_ns(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """How long after its start a packet from A, and one from B, comes to the near NAT, the far NAT and the far host.
+
+        Of stops that follow each other without any delay there is one.
+        """
+        (there_ns, back_ns), (a_to_b_ns, b_to_a_ns) = self.nat_to_nat_ns, self.one_way_ns
+        a_ns, b_ns = self.inside_a.up_ns, self.inside_b.up_ns
+        return tuple(sorted({a_ns, a_ns + there_ns, a_to_b_ns})), tuple(sorted({b_ns, b_ns + back_ns, b_to_a_ns}))
 
     def nat(self, side: Side) -> Nat | None:
         """The NAT of a side."""
@@ -173,6 +217,10 @@ class Scene(_Declared):
     def leg(self, side: Side) -> Leg:
         """The leg of a side."""
         return self.leg_a if side == "a" else self.leg_b
+
+    def inside(self, side: Side) -> Inside:
+        """The path between host and NAT of a side."""
+        return self.inside_a if side == "a" else self.inside_b
 
     def host_address(self, side: Side) -> str:
         """The address of hostA or hostB, the one it uses unless told otherwise."""
@@ -206,16 +254,29 @@ class Scene(_Declared):
         return self.carrier_a if side == "a" else None
 
     @classmethod
-    def symmetric(cls, one_way_ns: int, unsolicited: UnsolicitedAnswer = UnsolicitedAnswer.DROP) -> Self:
-        """Two equal NATs and the same one-way delay each way, half of it on each leg."""
+    def symmetric(cls, one_way_ns: int, unsolicited: UnsolicitedAnswer = UnsolicitedAnswer.DROP, *, inside_ns: int = 0) -> Self:
+        """Two equal NATs and equal delays; see `between`."""
         nat = Nat(unsolicited=unsolicited)
-        return cls.between(nat, nat, one_way_ns)
+        return cls.between(nat, nat, one_way_ns, inside_ns=(inside_ns, inside_ns))
 
     @classmethod
-    def between(cls, nat_a: Nat | None, nat_b: Nat | None, one_way_ns: int) -> Self:
-        """Any two NATs and the same one-way delay each way, half of it on each leg."""
+    def between(cls, nat_a: Nat | None, nat_b: Nat | None, one_way_ns: int, *, inside_ns: tuple[int, int] = (0, 0)) -> Self:
+        """Any two NATs, with the same delays each way.
+
+        Args:
+            nat_a: A's.
+            nat_b: B's.
+            one_way_ns: from NAT to NAT, half of it on each leg.
+            inside_ns: from A to its NAT, and from B to its.
+
+        Raises:
+            BadParameter: a delay is negative.
+        """
+        if min(one_way_ns, *inside_ns) < 0:
+            raise BadParameter("a delay cannot be negative", todo="give durations from 0 on")
         leg = Leg(up_ns=one_way_ns // 2, down_ns=one_way_ns - one_way_ns // 2)
-        return cls(nat_a=nat_a, nat_b=nat_b, leg_a=leg, leg_b=leg)
+        inside_a, inside_b = (Inside(up_ns=delay_ns, down_ns=delay_ns) for delay_ns in inside_ns)
+        return cls(nat_a=nat_a, nat_b=nat_b, leg_a=leg, leg_b=leg, inside_a=inside_a, inside_b=inside_b)
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -230,9 +291,7 @@ class Scene(_Declared):
             table = tomllib.loads(path.read_text(encoding="utf-8"))
             return cls.model_validate(table, context={"folder": path.parent})
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise Unreadable(
-                f"cannot read the scene {path}", why=str(error), todo="give a TOML file of tables nat_a, nat_b, leg_a, leg_b"
-            ) from error
+            raise Unreadable(f"cannot read the scene {path}", why=str(error), todo=_TABLES) from error
         except ValidationError as error:
             why = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
             raise BadParameter(f"the scene {path} is not valid", why=why, todo="mend the fields named") from error

@@ -28,13 +28,15 @@ EXAMPLES = (
 
 app = typer.Typer(no_args_is_help=True, help="A standing lab to play in: up, status, shell, exec, down.")
 
-Duration = Annotated[str, typer.Option(help="One-way delay between the hosts: 20ms, 300us.")]
+Duration = Annotated[str, typer.Option(help="One-way delay from NAT to NAT: 20ms, 300us.")]
+Inside = Annotated[str, typer.Option(help="Delay between each host and its NAT, each way: 5ms.")]
 
 
 @app.command()
 def up(
     scene: Annotated[Path | None, typer.Option(help="A scene file (TOML) instead of the options below.")] = None,
     one_way: Duration = "20ms",
+    inside: Inside = "0ms",
     answer: Annotated[str, typer.Option(help="What the NATs answer to an unsolicited SYN: drop, rst, icmp, stack.")] = "drop",
     nat_a: NatOption = "",
     nat_b: NatOption = "",
@@ -50,7 +52,11 @@ def up(
 
     if answer not in list(UnsolicitedAnswer):
         raise BadParameter(f"{answer!r} is not an answer to an unsolicited SYN", todo="one of drop, rst, icmp, stack")
-    declared = Scene.read(scene) if scene else Scene.symmetric(parse_duration_ns(one_way), UnsolicitedAnswer(answer))
+    if scene:
+        declared = Scene.read(scene)
+    else:
+        delays = parse_duration_ns(one_way), parse_duration_ns(inside)
+        declared = Scene.symmetric(delays[0], UnsolicitedAnswer(answer), inside_ns=delays[1])
     nats, made = makes(nat_a, nat_b)
     declared = declared.model_copy(update={f"nat_{side}": nat for side, nat in nats.items()})
     if dry_run:
@@ -74,9 +80,9 @@ def status(json: JsonOption = False) -> None:
     lab = standing.required()
     scene = Scene.model_validate(lab.scene)
     addresses: dict[str, list[str]] = {}
-    for link in wiring.links(scene):
-        for end in link:
-            addresses.setdefault(end.node, []).extend(f"{end.name} {address}" for address in end.addresses)
+    for cable in wiring.cables(scene):
+        for end in cable:
+            addresses.setdefault(end.node, []).extend([f"{end.name} {address}" for address in end.addresses] or [end.name])
     if json:
         output.document(SCHEMA, {"pid": lab.pid, "rootless": lab.rootless, "nodes": addresses, "scene": lab.scene})
         return

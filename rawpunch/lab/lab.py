@@ -117,8 +117,8 @@ class Lab:
         self._set_delays(first=True)
 
     def _devices(self) -> dict[str, list[str]]:
-        links = wiring.links(self.scene)
-        return {node: [end.name for link in links for end in link if end.node == node] for node in wiring.nodes(self.scene)}
+        cables = wiring.cables(self.scene)
+        return {node: [end.name for cable in cables for end in cable if end.node == node] for node in wiring.nodes(self.scene)}
 
     def _set_nats(self) -> None:
         places = wiring.places(self.scene)
@@ -162,19 +162,24 @@ class Lab:
         return dict(box.ask({})["refused"]) if box is not None else {}
 
     def _set_delays(self, *, first: bool) -> None:
-        delays = {str(rule.queue): rule.delay_ns for rule in wiring.delays(self.scene)}
-        if self.way == "netem" or first:
-            if self.way != "netem":
-                self._delay = self.start("core", "rawpunch.lab.delay:serve", {"delays": delays})
+        queued = self.way != "netem"
+        delays = {str(rule.queue): rule.delay_ns for rule in wiring.delays(self.scene)} if queued else {}
+        lines = {
+            line.node: {"namespace": self.nodes[line.node], "headers": line.headers, "paths": line.paths}
+            for line in wiring.lines(self.scene)
+        }
+        if first and (delays or lines):
+            self._delay = self.start("core", "rawpunch.lab.delay:serve", {"delays": delays, "lines": lines, "seed": self._seed})
+        if first or not queued:
             for command, text in wiring.delay_commands(self.scene, self.way):
                 self.run("core", command, text)
         if self._delay is not None and first:
             self.delay_priority = self._delay.receive()[0]["priority"]
         elif self._delay is not None:
-            self._delay.ask({"delays": delays})
+            self._delay.ask({"delays": delays, "lines": lines})
 
     def change(self, scene: Scene) -> None:
-        """Change the NATs' behaviour and the delays to those of another scene with the same addresses.
+        """Change the NATs' behaviour and the delays to those of another scene with the same cables (see `wiring.cables`).
 
         Conntrack entries of earlier attempts stay; packets still held are released by the old delays.
         """

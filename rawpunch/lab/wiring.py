@@ -1,7 +1,9 @@
 """A scene turned into what is to be run: namespaces, an `ip` batch, sysctls, rules. Pure; `--dry-run` prints it as it is.
 
-Devices are called as in the drawing in `scene`; a carrier's NAT is the node `carrierA`, between natA and the core. None of this
-is visible outside the lab's own namespaces.
+Devices are called as in the drawing in `scene`; a carrier's NAT is the node `carrierA`, between natA and the core. Where a scene
+has a delay between host and NAT, their cable is cut in two: `lineA` or `lineB` holds the frames between its devices `in`, towards
+the host, and `out`, and has no addresses; both neighbours take it for a cable. None of this is visible outside the lab's own
+namespaces.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import Any, Final
 from rawpunch.errors import BadParameter
 from rawpunch.lab.nat_rules import core_ruleset, inexpressible, nat_ruleset, silent_ruleset
 from rawpunch.nat.reading import table_of
-from rawpunch.scene import EXTERNAL, LAB_HARDWARE, OBSERVERS, SHARED, SIDES, Nat, Scene
+from rawpunch.scene import EXTERNAL, LAB_HARDWARE, OBSERVERS, SHARED, SIDES, Nat, Scene, Side
 
 NODES: Final = ("hostA", "natA", "core", "natB", "hostB", "obs1", "obs2")
 CARRIER: Final = "carrier_a"
@@ -23,7 +25,12 @@ _CARRIER_NODE: Final = "carrierA"
 
 def nodes(scene: Scene) -> tuple[str, ...]:
     """All nodes of a scene."""
-    return NODES if scene.carrier_a is None else (*NODES, _CARRIER_NODE)
+    carrier = () if scene.carrier_a is None else (_CARRIER_NODE,)
+    return (*NODES, *carrier, *(_line_node(side) for side in SIDES if not scene.inside(side).is_plain))
+
+
+def _line_node(side: Side) -> str:
+    return f"line{side.upper()}"
 
 
 def places(scene: Scene) -> dict[str, str]:
@@ -74,8 +81,20 @@ class QueueRule:
     delay_ns: int
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What holds the frames between a host and its NAT."""
+
+    side: Side
+    node: str
+    headers: dict[str, str]
+    """Device of the line -> the Ethernet header of frames that leave there, in hexadecimal."""
+    paths: dict[str, tuple[int, int]]
+    """Device that frames leave by -> their delay in ns, and the share of them that is lost, in parts per million."""
+
+
 def links(scene: Scene) -> list[tuple[Device, Device]]:
-    """All links; the first end is the one farther from the core."""
+    """All links, as the nodes with addresses see them; the first end is the one farther from the core."""
     found: list[tuple[Device, Device]] = []
 
     def link(left: tuple[str, str, tuple[str, ...]], right: tuple[str, str, tuple[str, ...]]) -> None:
@@ -100,6 +119,46 @@ def links(scene: Scene) -> list[tuple[Device, Device]]:
     return found
 
 
+def cables(scene: Scene) -> list[tuple[Device, Device]]:
+    """All links as they are made: as `links` says, but with a line in those between host and NAT that take time."""
+    found: list[tuple[Device, Device]] = []
+    cut = {f"host{side.upper()}": _line_node(side) for side in SIDES if not scene.inside(side).is_plain}
+    for number, (left, right) in enumerate(links(scene)):
+        node = cut.get(left.node)
+        if node is None:
+            found.append((left, right))
+            continue
+        near, far = (
+            Device(node, name, (), (LAB_HARDWARE + bytes([number, end])).hex(":")) for name, end in (("in", 3), ("out", 4))
+        )
+        found += [(left, near), (far, right)]
+    return found
+
+
+def lines(scene: Scene) -> list[Line]:
+    """The lines between hosts and NATs; none where these are but cables."""
+    found = []
+    for side in SIDES:
+        path = scene.inside(side)
+        if path.is_plain:
+            continue
+        host, nat = next(link for link in links(scene) if link[0].node == f"host{side.upper()}")
+        found.append(
+            Line(
+                side,
+                _line_node(side),
+                {"in": _header(host, nat), "out": _header(nat, host)},
+                {"in": (path.down_ns, path.loss_ppm), "out": (path.up_ns, path.loss_ppm)},
+            )
+        )
+    return found
+
+
+def _header(to: Device, sender: Device) -> str:
+    """The Ethernet header of IPv4 packets, in hexadecimal."""
+    return f"{to.mac}{sender.mac}".replace(":", "") + "0800"
+
+
 def _router(address: str) -> str:
     return address.rsplit(".", 1)[0] + ".1"
 
@@ -114,30 +173,31 @@ def link_batch(scene: Scene) -> list[str]:
     return [
         f"link add dev {left.name} address {left.mac} netns {{{left.node}}} type veth "
         f"peer name {right.name} address {right.mac} netns {{{right.node}}}"
-        for left, right in links(scene)
+        for left, right in cables(scene)
     ]
 
 
 def node_batch(scene: Scene, node: str) -> list[str]:
     """`ip -batch` lines that configure one node: addresses, neighbours (so that no ARP disturbs a measurement), routes."""
-    lines = ["link set dev lo up"]
+    batch = ["link set dev lo up"]
     for left, right in links(scene):
         for mine, other in ((left, right), (right, left)):
             if mine.node != node:
                 continue
-            lines += [f"address add {address} dev {mine.name}" for address in mine.addresses]
-            lines.append(f"link set dev {mine.name} up")
-            lines += [
+            batch += [f"address add {address} dev {mine.name}" for address in mine.addresses]
+            batch.append(f"link set dev {mine.name} up")
+            batch += [
                 f"neighbour add {address.split('/')[0]} lladdr {other.mac} dev {mine.name} nud permanent"
                 for address in other.addresses
             ]
             if mine is left:
-                lines.append(f"route add default via {right.addresses[0].split('/')[0]}")
+                batch.append(f"route add default via {right.addresses[0].split('/')[0]}")
     if node == "core":
         for side in SIDES:
             if scene.public_address(side) != EXTERNAL[side]:
-                lines += [f"route add {address}/32 via {EXTERNAL[side]}" for address in scene.host_addresses(side)]
-    return lines
+                batch += [f"route add {address}/32 via {EXTERNAL[side]}" for address in scene.host_addresses(side)]
+    batch += [f"link set dev {device} up" for line in lines(scene) if line.node == node for device in line.paths]
+    return batch
 
 
 def sysctls(node: str) -> dict[str, str]:
@@ -213,8 +273,7 @@ def box_arguments(scene: Scene, place: str, seed: int) -> dict[str, Any]:
     for left, right in links(scene):
         for mine, other in ((left, right), (right, left)):
             if mine.node == node:
-                header = f"{other.mac}{mine.mac}".replace(":", "") + "0800"
-                headers["inside" if mine.name == "in" else "outside"] = header
+                headers["inside" if mine.name == "in" else "outside"] = _header(other, mine)
     return {
         "behavior": table_of(nat.behavior),
         "external": list(outside_of(scene, place)),
@@ -271,22 +330,27 @@ def _netem_marks(queues: list[QueueRule]) -> str:
 
 def describe(scene: Scene, way: str, made: Mapping[Any, str] | None = None) -> list[str]:
     """Everything as the shell commands that would do it, for `--dry-run` and for the manifest."""
-    lines = [f"unshare --net  # {node}" for node in nodes(scene)]
-    lines += [f"ip {line}" for line in link_batch(scene)]
+    said = [f"unshare --net  # {node}" for node in nodes(scene)]
+    said += [f"ip {line}" for line in link_batch(scene)]
     for node in nodes(scene):
-        lines += [f"[{node}] sysctl -w net.{path.replace('/', '.')}={value}" for path, value in sysctls(node).items()]
-        lines += [f"[{node}] ip {line}" for line in node_batch(scene, node)]
+        said += [f"[{node}] sysctl -w net.{path.replace('/', '.')}={value}" for path, value in sysctls(node).items()]
+        said += [f"[{node}] ip {line}" for line in node_batch(scene, node)]
     at = places(scene)
     made = {place: made_by(scene, place) for place in at} | {str(place): how for place, how in (made or {}).items()}
     for place, how in made.items():
         if how not in (RULES, BOX):
-            lines.append(f"[{at[place]}] {how.removeprefix(PROGRAM)}")
+            said.append(f"[{at[place]}] {how.removeprefix(PROGRAM)}")
         elif how == BOX:
-            lines.append(f"[{at[place]}] the NAT machine between in and out: {nat_at(scene, place)}")
+            said.append(f"[{at[place]}] the NAT machine between in and out: {nat_at(scene, place)}")
     for node, text in rules(scene, made).items():
-        lines += [f"[{node}] nft -f - <<EOF", *text.rstrip().splitlines(), "EOF"]
+        said += [f"[{node}] nft -f - <<EOF", *text.rstrip().splitlines(), "EOF"]
     for command, text in delay_commands(scene, way):
-        lines += [f"[core] {' '.join(command)} <<EOF", *text.rstrip().splitlines(), "EOF"]
+        said += [f"[core] {' '.join(command)} <<EOF", *text.rstrip().splitlines(), "EOF"]
     if way != "netem":
-        lines += [f"[core] hold queue {q.queue}: {q.source} -> {q.destination} for {q.delay_ns} ns" for q in delays(scene)]
-    return lines
+        said += [f"[core] hold queue {q.queue}: {q.source} -> {q.destination} for {q.delay_ns} ns" for q in delays(scene)]
+    for line in lines(scene):
+        for device, (delay_ns, loss_ppm) in line.paths.items():
+            other = "out" if device == "in" else "in"
+            lost = f", and lose {loss_ppm} of a million" if loss_ppm else ""
+            said.append(f"[{line.node}] hold frames: {other} -> {device} for {delay_ns} ns{lost}")
+    return said

@@ -36,7 +36,7 @@ _TRIES: Final = 10
 _SYN_TRIES: Final = 5
 _CONNECTS: Final = 3
 _PACKETS_PER_S: Final = 100
-"""What an observer crafts for one address, after a burst of the same (`live.observer_limits`)."""
+"""What an observer crafts for one address, after a burst of the same (`live.limits`)."""
 _MAX_HELD: Final = 64
 
 _T = TypeVar("_T")
@@ -85,7 +85,7 @@ class SimGround:
         self.proved: tuple[str, ...] = ()
         self.records: list[Seen] = []
         """All packets that have a number, in order."""
-        self._down_ns = scene.leg_a.down_ns
+        self._down_ns = scene.leg_a.down_ns + scene.inside_a.down_ns
         self._host = self.world.host("hostA")
         self._host.tap = self._at_inside
         self._reserved: set[Endpoint] = set()

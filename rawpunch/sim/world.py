@@ -1,6 +1,7 @@
 """A scene made of machines, in virtual time.
 
-Hosts and NATs answer at once; only the core's links take time, and they are the same `Link` machines as the lab's delay lines.
+Hosts and NATs answer at once; only the core's links take time, and what a scene puts between host and NAT; they are the same
+`Link` machines as the lab's delay lines.
 Whatever the lab's recorder would see is recorded under the same names. Every chance comes from the seed, in streams by name, so
 that one seed gives one story.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from rawpunch.errors import UnknownName
@@ -73,7 +75,7 @@ class World:
         self._record = record
         self._heap: list[tuple[int, int, Callable[..., None], Any]] = []
         self._count = 0
-        self._links: dict[tuple[str, str], Link[Packet]] = {}
+        self._links: dict[tuple[str, str], _Held] = {}
         self._iss = stream(seed, "iss")
         self._routes: dict[str, str] = {}
         self._seats: dict[str, _Seat] = {side: self._seat(side) for side in SIDES}
@@ -106,6 +108,10 @@ class World:
             between = SHARED.rsplit(".", 1)[0] + ".1"
             outer = NatBox(carrier.behavior, addresses, dice=stream(self._seed, f"carrier{upper}"), inside=between)
             seat.middle = Row(box, outer)
+        path = self.scene.inside(side)
+        if not path.is_plain:
+            seat.up = self._held(path.up_ns, path.loss_ppm, seat.at_host, seat.at_inside, partial(self._at_inside, seat))
+            seat.down = self._held(path.down_ns, path.loss_ppm, seat.at_inside, seat.at_host, partial(self._at_host, seat))
         return seat
 
     def _emitter(self, device: str) -> Callable[[Packet], None]:
@@ -242,6 +248,14 @@ class World:
         """A host sends a packet."""
         if self._record:
             self._see(seat.at_host, True, packet)
+        if seat.up is None:
+            self._at_inside(seat, packet)
+        else:
+            self._hold(seat.up, packet)
+
+    def _at_inside(self, seat: _Seat, packet: Packet) -> None:
+        """A host's packet comes to its NAT."""
+        if self._record:
             self._see(seat.at_inside, False, packet)
         self._at_nat(seat, packet, INSIDE)
 
@@ -283,6 +297,14 @@ class World:
             return
         if self._record:
             self._see(seat.at_inside, True, packet)
+        if seat.down is None:
+            self._at_host(seat, packet)
+        else:
+            self._hold(seat.down, packet)
+
+    def _at_host(self, seat: _Seat, packet: Packet) -> None:
+        """A packet comes to a host behind its NAT."""
+        if self._record:
             self._see(seat.at_host, False, packet)
         self._to_host(seat.host, packet)
 
@@ -304,33 +326,41 @@ class World:
         device = self._routes.get(target)
         if device is None:
             return
-        link = self._link(source, device)
+        self._hold(self._link(source, device), passed)
+
+    def _hold(self, held: _Held, packet: Packet) -> None:
+        """A packet goes into a link."""
+        link = held.link
         before = link.deadline
-        for item in link.arrive(passed, now=self.now):
-            self._deliver(device, item)
+        for item in link.arrive(packet, now=self.now):
+            held.deliver(item)
         if link.deadline is not None and (before is None or link.deadline < before):
-            self.at(link.deadline, self._release, (link, device))
+            self.at(link.deadline, self._release, held)
 
-    def _release(self, what: tuple[Link[Packet], str]) -> None:
-        link, device = what
+    def _release(self, held: _Held) -> None:
+        link = held.link
         for item in link.wake(now=self.now):
-            self._deliver(device, item)
+            held.deliver(item)
         if link.deadline is not None:
-            self.at(link.deadline, self._release, what)
+            self.at(link.deadline, self._release, held)
 
-    def _link(self, source: str, device: str) -> Link[Packet]:
-        link = self._links.get((source, device))
-        if link is None:
+    def _held(self, delay_ns: int, loss_ppm: int, source: str, target: str, deliver: Callable[[Packet], None]) -> _Held:
+        path = Path(delay_ns=delay_ns, loss_ppm=loss_ppm)
+        dice = stream(self._seed, "link", source, target) if path.uncertain else None
+        return _Held(Link(path=path, dice=dice), deliver)
+
+    def _link(self, source: str, device: str) -> _Held:
+        held = self._links.get((source, device))
+        if held is None:
             legs = {"a": self.scene.leg_a, "b": self.scene.leg_b}
             up_ns = legs[source].up_ns if source in legs else 0
             down_ns = legs[device].down_ns if device in legs else 0
             kept_ppm = PPM
             for leg in (legs[end] for end in (source, device) if end in legs):
                 kept_ppm = kept_ppm * (PPM - leg.loss_ppm) // PPM
-            path = Path(delay_ns=up_ns + down_ns, loss_ppm=PPM - kept_ppm)
-            dice = stream(self._seed, "link", source, device) if path.uncertain else None
-            link = self._links[source, device] = Link(path=path, dice=dice)
-        return link
+            deliver = partial(self._deliver, device)
+            held = self._links[source, device] = self._held(up_ns + down_ns, PPM - kept_ppm, source, device, deliver)
+        return held
 
     def _deliver(self, device: str, packet: Packet) -> None:
         """A packet leaves the core."""
@@ -364,10 +394,17 @@ class World:
         return outer[0] if node != "core" else outer[0].rsplit(".", 1)[0] + ".1"
 
 
+class _Held(NamedTuple):
+    """A link, and where it leads."""
+
+    link: Link[Packet]
+    deliver: Callable[[Packet], None]
+
+
 class _Seat:
     """A host, its NAT, and the names of their devices."""
 
-    __slots__ = ("alarm", "at_core", "at_host", "at_inside", "at_outside", "box", "host", "middle", "node")
+    __slots__ = ("alarm", "at_core", "at_host", "at_inside", "at_outside", "box", "down", "host", "middle", "node", "up")
 
     def __init__(
         self, host: Host, box: NatBox | None, node: str, at_host: str, at_inside: str, at_outside: str, at_core: str
@@ -378,6 +415,9 @@ class _Seat:
         """What stands between host and core; None for a plain router."""
         self.node = node
         self.at_host, self.at_inside, self.at_outside, self.at_core = at_host, at_inside, at_outside, at_core
+        self.up: _Held | None = None
+        """From the host to what stands there; None for a mere cable."""
+        self.down: _Held | None = None
         self.alarm: int | None = None
         """The earliest instant for which an alarm is set."""
         assert {at_host, at_inside, at_outside, at_core} <= set(VANTAGES)  # noqa: S101  the names are the lab's

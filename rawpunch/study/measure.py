@@ -16,7 +16,7 @@ from rawpunch.machine import Ending
 from rawpunch.record.pattern import Seen, View, count, tell
 from rawpunch.record.rows import AttemptRow, MappingRow, SegmentRow, TransitionRow
 from rawpunch.record.words import EndKind, Outcome
-from rawpunch.scene import SIDES, VANTAGES
+from rawpunch.scene import SIDES, VANTAGES, Scene
 from rawpunch.study.bench import Done, Recording, Side
 from rawpunch.units import MS
 from rawpunch.wire.endpoint import Endpoint
@@ -32,7 +32,6 @@ TRANSIT_TOLERANCE_NS: Final = 2 * MS
 
 _ESTABLISHED: Final = 1
 """TCP_ESTABLISHED of the kernel's tcp_states.h."""
-_CORE: Final = ("core:a", "core:b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ def rows_of(recording: Recording, *, driver: str, capture_name: str, one_way_ns:
         recording: the attempts and their capture file.
         driver: who made them.
         capture_name: the capture's name in the run's folder.
-        one_way_ns: declared delay from A to B and from B to A.
+        one_way_ns: declared delay from A to B and from B to A, for attempts that do not know their scene.
 
     Raises:
         Unreadable: the capture cannot be read.
@@ -81,7 +80,7 @@ def rows_of(recording: Recording, *, driver: str, capture_name: str, one_way_ns:
         segments = list(_segments(frame, name, capture_name)) if frame is not None else []
         rows.segments.extend(segments)
         seen = views(assigned, plans[name], VANTAGES)
-        declared = done.planned.scene.one_way_ns if done.planned.scene is not None else one_way_ns
+        declared = _delays(done.planned.scene, one_way_ns)
         rows.attempts.append(_attempt(done, driver, capture_name, declared, segments, seen, assigned.external[name]))
     return rows
 
@@ -150,7 +149,7 @@ def _attempt(
     done: Done,
     driver: str,
     capture_name: str,
-    one_way_ns: tuple[int, int],
+    declared: Mapping[tuple[str, str], int],
     segments: list[SegmentRow],
     seen: list[View],
     external: tuple[Endpoint | None, Endpoint | None],
@@ -182,7 +181,7 @@ def _attempt(
         icmp=sum(counted.icmp for counted in counts),
         segments=sum(counted.segments for counted in counts),
         disturbed=_launched_late(done, columns)
-        or _held_late(segments, one_way_ns, done.planned.attempt.tolerance_ns)
+        or _held_late(segments, declared, done.planned.attempt.tolerance_ns)
         or _asked_late(done),
         capture=capture_name,
         **columns,
@@ -261,17 +260,31 @@ def _asked_late(done: Done) -> bool:
     )
 
 
-def _held_late(segments: list[SegmentRow], one_way_ns: tuple[int, int], tolerance_ns: int) -> bool:
-    """Whether the delay line held a packet of the attempt longer than declared."""
+def _delays(scene: Scene | None, one_way_ns: tuple[int, int]) -> dict[tuple[str, str], int]:
+    """Where a delay line takes packets in and where it lets them go -> how long it holds them, in ns, as declared."""
+    there_ns, back_ns = one_way_ns if scene is None else scene.nat_to_nat_ns
+    declared = {("core:a", "core:b"): there_ns, ("core:b", "core:a"): back_ns}
+    for side in SIDES:
+        if scene is not None and not scene.inside(side).is_plain:
+            host, nat, path = f"host{side.upper()}:eth0", f"nat{side.upper()}:in", scene.inside(side)
+            declared |= {(host, nat): path.up_ns, (nat, host): path.down_ns}
+    return declared
+
+
+def _held_late(segments: list[SegmentRow], declared: Mapping[tuple[str, str], int], tolerance_ns: int) -> bool:
+    """Whether a delay line held a packet of the attempt longer than declared."""
+    other = dict(declared.keys())
     entered: dict[tuple[object, ...], int] = {}
     for row in segments:
-        if row.vantage not in _CORE:
+        if row.vantage not in other:
             continue
-        key = (row.kind, row.seq, row.ack, row.payload_length, row.options)
-        if row.direction == "in":
-            entered[key] = row.time_ns
-        elif key in entered:
-            declared = one_way_ns[row.vantage == "core:a"]
-            if row.time_ns - entered.pop(key) > declared + max(TRANSIT_TOLERANCE_NS, tolerance_ns):
-                return True
+        packet = (row.kind, row.seq, row.ack, row.payload_length, row.options)
+        # a line begins where packets come into the core, and where they leave a host or a NAT's inside
+        if (row.direction == "in") == row.vantage.startswith("core:"):
+            entered[(row.vantage, *packet)] = row.time_ns
+            continue
+        began_ns = entered.pop((other[row.vantage], *packet), None)
+        way = (other[row.vantage], row.vantage)
+        if began_ns is not None and row.time_ns - began_ns > declared[way] + max(TRANSIT_TOLERANCE_NS, tolerance_ns):
+            return True
     return False

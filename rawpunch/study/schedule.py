@@ -1,13 +1,14 @@
 """When each attempt of a part starts, so that attempts overlap without disturbing each other.
 
 An attempt takes a few one-way delays, most of it waiting. Several are therefore under way at once, but at the instant at which a
-SYN is to leave a host, nothing else is to happen anywhere: no other launch, and no packet that is due at a host.
+SYN is to leave a host, nothing else is to happen anywhere: no other launch, and no packet that a delay line is due to release.
 """
 
 from __future__ import annotations
 
 import random
 from bisect import bisect_left, insort
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,13 +31,14 @@ class Schedule:
     """Hands out slots, each as early as it disturbs no earlier one.
 
     Args:
-        one_way_ns: one-way delay from A to B and from B to A.
+        stops_ns: how long after its start a packet from A, and one from B, is due anywhere; last at the other host (see
+            `Scene.stops_ns`).
         pause_ns: least time between the first launches of two attempts.
         dice: where the jitter comes from that keeps attempts out of step with anything periodic.
     """
 
-    def __init__(self, one_way_ns: tuple[int, int], pause_ns: int, dice: random.Random) -> None:
-        self._one_way_ns = one_way_ns
+    def __init__(self, stops_ns: tuple[Sequence[int], Sequence[int]], pause_ns: int, dice: random.Random) -> None:
+        self._stops_ns = stops_ns
         self._pause_ns = pause_ns
         self._dice = dice
         self._next_ns = 0
@@ -61,10 +63,11 @@ class Schedule:
         return Slot(a_ns, b_ns)
 
     def _expected(self, a_ns: int, b_ns: int) -> set[int]:
-        """Launches, and when their SYNs and the answers to them reach a host."""
-        a_to_b, b_to_a = self._one_way_ns
-        there_and_back = a_to_b + b_to_a
-        return {a_ns, b_ns, a_ns + a_to_b, b_ns + b_to_a, a_ns + there_and_back, b_ns + there_and_back}
+        """Launches, when their SYNs are due on their way, and when the answers to them reach a host."""
+        from_a, from_b = self._stops_ns
+        there_and_back = from_a[-1] + from_b[-1]
+        due = {a_ns + stop for stop in from_a} | {b_ns + stop for stop in from_b}
+        return {a_ns, b_ns, a_ns + there_and_back, b_ns + there_and_back} | due
 
 
 def _quiet(instants: list[int], instant: int) -> bool:

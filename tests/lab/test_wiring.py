@@ -10,7 +10,7 @@ import pytest
 from rawpunch.errors import BadParameter, Unreadable
 from rawpunch.lab import wiring
 from rawpunch.lab.nat_rules import nat_ruleset
-from rawpunch.scene import SIDES, Leg, Nat, Scene, UnsolicitedAnswer
+from rawpunch.scene import SIDES, Inside, Leg, Nat, Scene, UnsolicitedAnswer
 from rawpunch.units import MS
 
 
@@ -51,6 +51,42 @@ def test_delays_add_up_to_the_declared_legs() -> None:
     assert held["a", "o1"] == 1 * MS
     assert held["o2", "b"] == 8 * MS
     assert scene.one_way_ns == (9 * MS, 6 * MS)
+
+
+def test_a_delay_inside_cuts_the_cable_and_nothing_else() -> None:
+    """Both halves are veth pairs with hardware addresses of their own; addresses, neighbours and routes are as without."""
+    plain, scene = Scene(), Scene(inside_b=Inside(down_ns=MS))
+    assert wiring.links(scene) == wiring.links(plain) == wiring.cables(plain)
+    assert wiring.nodes(scene) == (*wiring.nodes(plain), "lineB")
+    ends = [(end.node, end.name) for cable in wiring.cables(scene) for end in cable]
+    assert {"lineB"} == {node for node, _ in ends} - {end.node for link in wiring.links(plain) for end in link}
+    assert len(set(ends)) == len(ends) == 2 * (len(wiring.links(plain)) + 1)
+    assert len({end.mac for cable in wiring.cables(scene) for end in cable}) == len(ends)
+    for node in wiring.nodes(plain):
+        assert wiring.node_batch(scene, node) == wiring.node_batch(plain, node)
+    assert wiring.node_batch(scene, "lineB") == [f"link set dev {name} up" for name in ("lo", "in", "out")]
+    made = dict.fromkeys(SIDES, wiring.RULES)
+    assert wiring.rules(scene, made) == wiring.rules(plain, made)
+
+
+def test_a_line_sends_on_what_it_took_in_as_it_was() -> None:
+    """Each way with its delay, and with the hardware addresses of host and NAT; no line where a scene has no inside."""
+    assert wiring.lines(Scene()) == []
+    scene = Scene(inside_a=Inside(up_ns=5, down_ns=7, loss=0.25))
+    (line,) = wiring.lines(scene)
+    assert (line.side, line.node) == ("a", "lineA")
+    assert line.paths == {"out": (5, 250_000), "in": (7, 250_000)}
+    host, nat = next(link for link in wiring.links(scene) if link[0].node == "hostA")
+    assert line.headers["out"] == f"{nat.mac}{host.mac}".replace(":", "") + "0800"
+    assert line.headers["in"] == f"{host.mac}{nat.mac}".replace(":", "") + "0800"
+
+
+def test_the_way_of_a_packet_has_its_stops() -> None:
+    """At both NATs and at the far host; without an inside there is but one that is not at once."""
+    scene = Scene.symmetric(20 * MS, inside_ns=30 * MS)
+    assert scene.stops_ns == ((30 * MS, 50 * MS, 80 * MS),) * 2
+    assert (scene.one_way_ns, scene.nat_to_nat_ns) == ((80 * MS,) * 2, (20 * MS,) * 2)
+    assert Scene.symmetric(20 * MS).stops_ns == ((0, 20 * MS),) * 2
 
 
 def test_a_second_inside_host_is_reached_as_the_first() -> None:
@@ -101,7 +137,11 @@ def test_each_answer_is_on_input_and_on_forward() -> None:
 
 def test_the_description_names_every_rule_and_device() -> None:
     """`--dry-run` shows all that would be done."""
+    away = "\n".join(wiring.describe(Scene(inside_a=Inside(up_ns=9, loss=0.5)), "netem"))
+    assert "[lineA] hold frames: in -> out for 9 ns, and lose 500000 of a million" in away
+    assert "unshare --net  # lineA" in away
     said = "\n".join(wiring.describe(Scene(), "iptables-queue"))
+    assert "line" not in said.replace("iptables", "")
     for word in ("unshare --net  # core", "masquerade", "NFQUEUE", "ip_forward=1", "private_leaks", "route add default"):
         assert word in said
 
@@ -112,10 +152,20 @@ def test_scene_files_are_strict(tmp_path: Path) -> None:
     good = folder / "good.toml"
     good.write_text('[nat_a]\nunsolicited = "rst"\n[leg_a]\nup_ns = 5\n', encoding="utf-8")
     assert Scene.read(good).nat_a == Nat(unsolicited=UnsolicitedAnswer.RST)
-    for text in ("[nat_a]\nunsolicitd = 1\n", "[leg_a]\nup_ns = -1\n"):
+    for text in (
+        "[nat_a]\nunsolicitd = 1\n",
+        "[leg_a]\nup_ns = -1\n",
+        "[inside_a]\nup_ns = -1\n",
+        "[inside_b]\ndown_ns = 0.5\n",
+        "[inside_b]\nloss = 2\n",
+        "[inside_b]\nup = 5\n",
+        "inside_a = 5\n",
+    ):
         good.write_text(text, encoding="utf-8")
         with pytest.raises(BadParameter, match="not valid"):
             Scene.read(good)
+    good.write_text("[inside_a]\nup_ns = 5\n", encoding="utf-8")
+    assert Scene.read(good).inside_a == Inside(up_ns=5, down_ns=0)
     good.write_text("= nothing", encoding="utf-8")
     with pytest.raises(Unreadable):
         Scene.read(good)

@@ -9,7 +9,7 @@ from rawpunch.machine import Abort, Changed, Ending, Listen, Refused
 from rawpunch.nat.behavior import Behavior
 from rawpunch.record.pattern import Seen, View, tell
 from rawpunch.record.words import Pattern
-from rawpunch.scene import VANTAGES, Nat, Scene, UnsolicitedAnswer
+from rawpunch.scene import VANTAGES, Inside, Nat, Scene, UnsolicitedAnswer
 from rawpunch.sim.attempt import PORTS, Aim, Punched, Trial, learn, punch
 from rawpunch.sim.world import World
 from rawpunch.units import MS, SECOND
@@ -90,6 +90,44 @@ def test_the_legs_count_and_not_their_sum_alone() -> None:
     punched = _punch(scene)
     arrivals = {seen.vantage: seen.time_ns for seen in punched.world.sightings if seen.packet.kind == "SYN" and not seen.outgoing}
     assert (arrivals["hostB:eth0"], arrivals["hostA:eth0"]) == (10 * MS, 50 * MS)
+
+
+def test_a_delay_inside_is_kept_each_way_and_is_no_hop() -> None:
+    """A SYN leaves A, comes to its NAT later, and leaves that at once; what comes for A leaves the NAT and arrives later."""
+    away = {"inside_a": Inside(up_ns=7 * MS, down_ns=3 * MS), "inside_b": Inside(up_ns=5 * MS, down_ns=2 * MS)}
+    scene = Scene.symmetric(OWD).model_copy(update=away)
+    assert (scene.one_way_ns, scene.nat_to_nat_ns) == ((29 * MS, 28 * MS), (OWD, OWD))
+    punched = _punch(scene)
+    assert punched.opened
+    syns = [seen for seen in punched.world.sightings if seen.packet.kind == "SYN"]
+    from_a = {seen.vantage: seen.time_ns for seen in syns if seen.packet.source in (A, OUT_A)}
+    from_b = {seen.vantage: seen.time_ns for seen in syns if seen.packet.source in (B, OUT_B)}
+    assert [from_a[name] // MS for name in VANTAGES] == [0, 7, 7, 7, 27, 27, 27, 29]
+    assert [from_b[name] // MS for name in reversed(VANTAGES)] == [0, 5, 5, 5, 25, 25, 25, 28]
+    ttl = {seen.vantage: seen.packet.ttl for seen in syns if seen.packet.source == A}
+    assert ttl["hostA:eth0"] == ttl["natA:in"]
+
+
+@pytest.mark.parametrize(("inside_a", "inside_b"), [(0, 0), (3 * OWD, 3 * OWD), (OWD // 2, 0), (0, OWD // 2), (3 * OWD, OWD)])
+def test_the_edge_is_the_delay_between_the_nats(inside_a: int, inside_b: int) -> None:
+    """Claim C20, to the nanosecond: it moves with the difference of the ways to the NATs, and not with how long they are."""
+    nat = Nat(unsolicited=UnsolicitedAnswer.RST)
+    scene = Scene.between(nat, nat, OWD, inside_ns=(inside_a, inside_b))
+    last, first = OWD + inside_a - inside_b, inside_a - inside_b - OWD
+    assert _punch(scene, last - 1).opened
+    assert _punch(scene, first + 1).opened
+    assert not _punch(scene, last + 1).opened
+    assert not _punch(scene, first - 1).opened
+
+
+def test_an_inside_may_lose_what_goes_through_it() -> None:
+    """All of it: A's NAT never sees a packet of A's. The same seed loses the same."""
+    scene = Scene.symmetric(OWD).model_copy(update={"inside_a": Inside(loss=1.0)})
+    punched = _punch(scene)
+    assert not punched.opened
+    assert not any(seen.vantage == "natA:in" and not seen.outgoing for seen in punched.world.sightings)
+    half = scene.model_copy(update={"inside_a": Inside(loss=0.5)})
+    assert _kinds(_punch(half), "natA:in") == _kinds(_punch(half), "natA:in")
 
 
 def test_nats_go_through_the_states_of_conntrack() -> None:

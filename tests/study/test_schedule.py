@@ -18,7 +18,7 @@ from rawpunch.units import MS
 )
 def test_launches_are_quiet(one_way: tuple[int, int], offsets: list[int], seed: int) -> None:
     """Between a launch and any launch or arrival of another attempt lies at least the quiet time, and the offset is exact."""
-    schedule = Schedule(one_way, 12 * MS, random.Random(seed))
+    schedule = Schedule(((one_way[0],), (one_way[1],)), 12 * MS, random.Random(seed))
     slots = [(schedule.take(offset), offset) for offset in offsets]
     for index, (slot, offset) in enumerate(slots):
         assert slot.b_ns - slot.a_ns == offset
@@ -36,11 +36,22 @@ def test_launches_are_quiet(one_way: tuple[int, int], offsets: list[int], seed: 
                 assert all(abs(mine - event) > QUIET_NS for event in events)
 
 
+def test_launches_are_quiet_at_every_stop() -> None:
+    """Where hosts are away from their NATs, a SYN is due at both NATs too."""
+    stops = ((30 * MS, 50 * MS, 80 * MS), (7 * MS, 27 * MS, 57 * MS))
+    schedule = Schedule(stops, 12 * MS, random.Random(3))
+    slots = [schedule.take(offset) for offset in (0, 5 * MS, -20 * MS) * 10]
+    for index, slot in enumerate(slots):
+        for other in slots[:index]:
+            due = [other.a_ns + stop for stop in stops[0]] + [other.b_ns + stop for stop in stops[1]]
+            assert all(abs(mine - event) > QUIET_NS for mine in (slot.a_ns, slot.b_ns) for event in due)
+
+
 def test_the_same_seed_gives_the_same_slots() -> None:
     """A schedule is determined by its dice."""
 
     def slots() -> list[object]:
-        schedule = Schedule((20 * MS, 20 * MS), 20 * MS, random.Random(5))
+        schedule = Schedule(((20 * MS,), (20 * MS,)), 20 * MS, random.Random(5))
         return [schedule.take(offset) for offset in (0, 10 * MS, 40 * MS) * 5]
 
     assert slots() == slots()
@@ -48,6 +59,6 @@ def test_the_same_seed_gives_the_same_slots() -> None:
 
 def test_attempts_overlap() -> None:
     """A hundred attempts of 100 ms each take less than half of what they would take one after the other."""
-    schedule = Schedule((20 * MS, 20 * MS), 20 * MS, random.Random(1))
+    schedule = Schedule(((20 * MS,), (20 * MS,)), 20 * MS, random.Random(1))
     last = [schedule.take(0) for _ in range(100)][-1]
     assert last.a_ns < 5_000 * MS
