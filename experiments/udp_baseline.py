@@ -9,7 +9,7 @@ from rawpunch.analysis.statistics import Proportion, difference, wilson
 from rawpunch.analysis.strategies import names_of
 from rawpunch.analysis.tables import keep
 from rawpunch.scene import Nat, Scene
-from rawpunch.study.experiment import Attempt, Cell, Factor, Verdict, Word
+from rawpunch.study.experiment import Attempt, Cell, Factor, Verdict, Word, judge
 from rawpunch.units import MS
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 ONE_WAY_NS: Final = 10 * MS
 NATS: Final = ("linux-masquerade", "rst-sender", "icmp-sender")
 """NATs that nft rules make: one in user space passes no UDP."""
+HALF: Final = 0.5
 MARGIN: Final = 0.15
 """A share that is smaller by less than this is not less often."""
 
@@ -31,6 +32,7 @@ FACTORS = {
     "offset": Factor((0.5, 2.5), "start of B after A, in one-way delays"),
 }
 REPEATS = 6
+DRIVERS = ("lab",)
 
 
 def scene(cell: Cell) -> Scene:
@@ -55,29 +57,30 @@ def verdicts(attempts: pd.DataFrame) -> list[Verdict]:
         return wilson(int(opened[chosen].sum()), int(chosen.sum()))
 
     udp, in_time = good["transport"] == "udp", good["offset"].abs() < 1
-    tcp_all, udp_all = rate(~udp), rate(udp)
-    words = {name: _less(rate(~udp & when), rate(udp & when)) for name, when in (("in time", in_time), ("late", ~in_time))}
-    told = "; ".join(
-        f"{name}: TCP {rate(~udp & when)}, UDP {rate(udp & when)}" for name, when in (("in time", in_time), ("late", ~in_time))
-    )
-    told = f"a SYN comes too late for a NAT that answers it; {told}"
-    return [
-        _verdict("C6", _only(tcp_all, udp_all), tcp_all, udp_all, told),
-        _verdict("C21", _split(*words.values()), tcp_all, udp_all, told),
-    ]
+    tcp_early, udp_early, tcp_late, udp_late = (rate(kind & when) for when in (in_time, ~in_time) for kind in (~udp, udp))
+    told = f"in time TCP {tcp_early}, UDP {udp_early}; late TCP {tcp_late}, UDP {udp_late}"
+    c6, c21 = STATEMENTS["C6"], STATEMENTS["C21"]
+    only, less = _only(tcp_early, udp_early), _split(_less(tcp_early, udp_early), _less(tcp_late, udp_late))
+    few = f"too few undisturbed attempts: {told}"
+    found = []
+    if tcp_early.n:
+        share = tcp_early.estimate, tcp_early.low, tcp_early.high
+        found.append(Verdict("C6", c6, only, tcp_early.n, *share, few if only == "undecided" else told))
+    else:
+        found.append(Verdict("C6", c6, "undecided", 0, why=few))
+    if tcp_late.n and udp_late.n:
+        apart = difference(tcp_late, udp_late)
+        why = {"undecided": few, "conditional": f"a SYN comes too late for a NAT that answers it: {told}"}.get(less, told)
+        found.append(Verdict("C21", c21, less, sum(apart.n), apart.value, apart.low, apart.high, why))
+    else:
+        found.append(Verdict("C21", c21, "undecided", 0, why=few))
+    return found
 
 
 STATEMENTS: Final = {
-    "C6": "punching works for UDP only, because of TCP's handshake (share of TCP minus share of UDP)",
-    "C21": "TCP punching succeeds less often than UDP (share of TCP minus share of UDP)",
+    "C6": "punching works for UDP only, because of TCP's handshake (share of TCP that opens where both start in time)",
+    "C21": "TCP punching succeeds less often than UDP (share of TCP minus share of UDP, where one is late)",
 }
-
-
-def _verdict(claim: str, word: Word, tcp: Proportion, udp: Proportion, why: str) -> Verdict:
-    if not tcp.n or not udp.n:
-        return Verdict(claim, STATEMENTS[claim], "undecided", tcp.n + udp.n, why="one of the two was not tried")
-    found = difference(tcp, udp)
-    return Verdict(claim, STATEMENTS[claim], word, tcp.n + udp.n, found.value, found.low, found.high, why)
 
 
 def _less(tcp: Proportion, udp: Proportion) -> Word:
@@ -92,9 +95,9 @@ def _less(tcp: Proportion, udp: Proportion) -> Word:
 
 def _only(tcp: Proportion, udp: Proportion) -> Word:
     """Whether UDP opens and TCP does not."""
-    if not tcp.n or not udp.n or udp.low <= 0:
+    if judge(udp, HALF) != "upheld":
         return "undecided"
-    return "refuted" if tcp.low > 0 else "upheld" if tcp.high < MARGIN else "undecided"
+    return "refuted" if tcp.low > HALF else "upheld" if tcp.high < HALF else "undecided"
 
 
 def _split(in_time: Word, late: Word) -> Word:
