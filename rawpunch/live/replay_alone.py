@@ -91,7 +91,7 @@ def play_alone(part: Part, target: Endpoint, *, local_port: int, iss: int, polic
         order = Order(
             attempt="replay",
             kind="replay",
-            local=Endpoint(_address_towards(target), local_port),
+            local=Endpoint(address_towards(target), local_port),
             remote=target,
             at_ns=start_ns,
             give_up_ns=start_ns + round(part.track.duration_ns / part.speed) + part.patience_ns + SECOND,
@@ -135,8 +135,12 @@ def _receive(end: ReplayEnd, port: RawPort) -> None:
             end.arrived(packet, now_ns())
 
 
-def _address_towards(target: Endpoint) -> str:
-    """The address that this host has towards a target."""
+def address_towards(target: Endpoint) -> str:
+    """The address that this host has towards a target.
+
+    Raises:
+        MachineCannot: there is no route.
+    """
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.connect((target.address, target.port or 9))
