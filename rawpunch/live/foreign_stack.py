@@ -135,11 +135,14 @@ class ForeignStack:
                 self._tell(f"{CLOSE} {number}")
 
     def _tell(self, line: str) -> None:
+        gone = LabBroken("the stack's program is gone", why=f"it was {self.command!r}", todo="look at its messages")
+        if self.is_over:
+            raise gone
         try:
             self._in.write(line.encode() + b"\n")
             self._in.flush()
         except OSError as error:
-            raise LabBroken("the stack's program is gone", why=f"it was {self.command!r}", todo="look at its messages") from error
+            raise gone from error
 
     def close(self) -> None:
         """End it, and what it has started."""
