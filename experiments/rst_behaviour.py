@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+from rawpunch.analysis.lifetimes import Lifetime, lifetime, looks_by, reached
 from rawpunch.analysis.statistics import wilson
 from rawpunch.analysis.tables import keep
-from rawpunch.nat.behavior import CLOSABLE, Allocation, Behavior, Mapping, Ports, UnsolicitedAnswer
+from rawpunch.nat.behavior import CLOSABLE, Allocation, Behavior, Mapping, Ports, SessionState, Timers, UnsolicitedAnswer
 from rawpunch.scene import Nat, Scene
-from rawpunch.study.experiment import Attempt, Cell, Factor, Level, Verdict, Word
+from rawpunch.study.experiment import Attempt, Cell, Factor, Level, Verdict, Word, cell_name
 from rawpunch.study.make_up import make_up
-from rawpunch.units import MS, SECOND
+from rawpunch.tcp.branches import GAP_NS
+from rawpunch.units import MS, SECOND, format_duration
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,6 +33,26 @@ PUTS: Final = (
     "SYN 0; ICMP 3/13 0; SYN-ACK 0 1",
 )
 """What a peer without a NAT puts to A behind its one; the last packet shows whether the mapping still lives."""
+WATCHED: Final = {
+    "RST-ACK 0 1; SYN 0": SessionState.NONE,
+    "RST-ACK 0 7; SYN 0": SessionState.SYN_SENT,
+    "ICMP 3/13 0; SYN 0": SessionState.SYN_SENT,
+    "SYN 0; RST 1; SYN-ACK 0 1": SessionState.CLOSE,
+    "SYN 0; ICMP 3/13 0; SYN-ACK 0 1": SessionState.SYN_RECV,
+}
+"""After which of them mappings are watched until they end, and where a NAT that believes RSTs has its session then."""
+IN_A_SECOND: Final = "closes in 1 s"
+_QUICK: Final = (500 * MS, 900 * MS, 1100 * MS, 1500 * MS)
+WATCH_NS: Final = {
+    "closes": (500 * MS, *(number * SECOND for number in (1, 2, 4, 6, 8, 9)), 9700 * MS, 10_300 * MS, 10_600 * MS),
+    IN_A_SECOND: _QUICK,
+    "keeps": _QUICK,
+}
+"""When each NAT's mappings are looked at: the first is conntrack, the others have a CLOSE that lasts a second."""
+LOOKS: Final = 3
+"""Attempts at most for one look that counts: a machine that always stalls is let be."""
+LEAST: Final = 4
+"""Looks without which nothing is said of a lifetime."""
 
 QUESTION = "What does a RST or an ICMP error do to an opening, at the end that gets it and at the NAT that it passes?"
 CLAIMS = ("C18",)
@@ -38,8 +61,8 @@ FACTORS = {
         (FAR_NAT, SILENCE, *PUTS), "what A's SYN meets: B's NAT, which resets it, nobody, or a peer that puts packets"
     ),
     "near": Factor(
-        ("closes", "keeps", "closes, new ports", "keeps, new ports"),
-        "whether a RST ends a session in A's NAT, and whether each session gets a new port",
+        ("closes", IN_A_SECOND, "keeps", "closes, new ports", "keeps, new ports"),
+        "whether (and how soon) a RST ends a session in A's NAT, and whether each session gets a new port",
         fixed=True,
     ),
     "end": Factor(
@@ -48,30 +71,37 @@ FACTORS = {
         fixed=True,
     ),
     "one_way_ns": Factor((10 * MS,), "one-way delay between the hosts"),
+    "after_ns": Factor((GAP_NS,), "from the packet in question to the last one; what lives then is looked at later, too"),
 }
 REPEATS = 8
 
 RETRY_NS: Final = 300 * MS
-_IN_SYN_SENT: Final = ("RST", "ICMP")
 
 
 def sensible(cell: Cell) -> bool:
-    """New ports matter where a SYN is sent again."""
-    return "new" not in str(cell["near"]) or cell["answer"] in {FAR_NAT, SILENCE}
+    """New ports matter where a SYN is sent again; time matters to mappings, whatever made the end."""
+    put = cell["answer"] not in {FAR_NAT, SILENCE}
+    if cell["near"] == IN_A_SECOND:
+        return cell["answer"] in WATCHED and cell["end"] == "raw"
+    return ("new" not in str(cell["near"]) or not put) and (put or cell["after_ns"] == GAP_NS)
 
 
 def scene(cell: Cell) -> Scene:
     """A behind the NAT in question; B behind one that resets, or behind none."""
+    far = Nat(unsolicited=UnsolicitedAnswer.RST) if cell["answer"] == FAR_NAT else None
+    return Scene.between(Nat(behavior=_behavior(cell)), far, int(cell["one_way_ns"]))
+
+
+def _behavior(cell: Cell) -> Behavior:
     near = str(cell["near"])
     new = "new" in near
-    behavior = Behavior(
+    return Behavior(
         unsolicited=UnsolicitedAnswer.RST if cell["answer"] == FAR_NAT else UnsolicitedAnswer.DROP,
         rst_closes=CLOSABLE if near.startswith("closes") else (),
         mapping=Mapping.PER_CONNECTION if new else Mapping.ENDPOINT_INDEPENDENT,
         ports=Ports(allocation=Allocation.RANDOM, overloading=True) if new else Ports(overloading=True),
+        timers=Timers(close_ns=SECOND) if near in {IN_A_SECOND, "keeps"} else Timers(),
     )
-    far = Nat(unsolicited=UnsolicitedAnswer.RST) if cell["answer"] == FAR_NAT else None
-    return Scene.between(Nat(behavior=behavior), far, int(cell["one_way_ns"]))
 
 
 def attempt(cell: Cell) -> Attempt:
@@ -80,20 +110,52 @@ def attempt(cell: Cell) -> Attempt:
     if answer == FAR_NAT:
         late_ns, retry_ns = 2 * int(cell["one_way_ns"]), RETRY_NS if end == "raw" else 0
         return Attempt(end_a=end, end_b=end, offset_ns=late_ns, give_up_ns=SECOND, retry_ns=retry_ns)
-    branch = "" if answer == SILENCE else answer
-    return Attempt(end_a=end, end_b="prober", script_b=branch, give_up_ns=3 * SECOND // 2)
+    branch, after_ns = "" if answer == SILENCE else answer, int(cell["after_ns"])
+    if after_ns == GAP_NS:
+        return Attempt(end_a=end, end_b="prober", script_b=branch, give_up_ns=3 * SECOND // 2)
+    return Attempt(
+        end_a=end,
+        end_b="prober",
+        script_b=f"{branch} after {after_ns}ns",
+        give_up_ns=after_ns + 400 * MS,
+        tolerance_ns=20 * MS,  # of seconds
+    )
 
 
-def refine(attempts: pd.DataFrame, run: Dataset) -> list[dict[str, Level]]:  # noqa: ARG001  the run holds them
-    """As many again as were disturbed."""
-    return make_up(run, FACTORS)
+def refine(attempts: pd.DataFrame, run: Dataset) -> list[dict[str, Level]]:
+    """As many again as were disturbed; then the later looks at mappings, all at once, so that they take no longer than one."""
+    lacking = [cell for cell in make_up(run, FACTORS) if cell["after_ns"] == GAP_NS]
+    return lacking or list(_watch(attempts, run.segments))
+
+
+def _watch(attempts: pd.DataFrame, segments: pd.DataFrame) -> Iterator[dict[str, Level]]:
+    """The later looks at what was there at the first: one at each instant, and another one if that was disturbed."""
+    came, good = reached(segments), keep(attempts).attempts
+    soon = _to_watch(good)
+    soon = soon[soon["after_ns"] == GAP_NS]
+    for levels, group in soon.groupby(["answer", "near", "one_way_ns"], observed=True):
+        answer, near, one_way_ns = str(levels[0]), str(levels[1]), int(group["one_way_ns"].iloc[0])
+        if came.reindex(group["attempt"]).fillna(False).mean() <= 0.5:
+            continue
+        for after_ns in WATCH_NS[near]:
+            cell: dict[str, Level] = {
+                "answer": answer,
+                "near": near,
+                "end": "raw",
+                "one_way_ns": one_way_ns,
+                "after_ns": after_ns,
+            }
+            looked = attempts[attempts["cell"] == cell_name(cell)]
+            if len(looked) < LOOKS and looked["disturbed"].all():
+                yield cell
 
 
 def verdicts(attempts: pd.DataFrame, run: Dataset) -> list[Verdict]:
     """From the undisturbed attempts and their packets."""
     good = keep(attempts).attempts
     far = good[good["answer"] == FAR_NAT]
-    return [_futile(far), _sender(far), *_ports(good, run.segments), *_lives(good, run.segments)]
+    soon = good[good["after_ns"] == GAP_NS]
+    return [_futile(far), _sender(far), *_ports(good, run.segments), *_lives(soon, run.segments), *_lifetimes(good, run.segments)]
 
 
 def _futile(far: pd.DataFrame) -> Verdict:
@@ -150,27 +212,65 @@ def _lives(good: pd.DataFrame, segments: pd.DataFrame) -> list[Verdict]:
     came = reached(segments)
     found = []
     for (answer, near, end), group in good[good["answer"].isin(PUTS)].groupby(["answer", "near", "end"], observed=True):
-        *before, last = str(answer).split("; ")
-        state = "SYN-RECEIVED" if before[0] == "SYN 0" else "SYN-SENT"
+        last = str(answer).rpartition("; ")[2]
         share = wilson(int(came.reindex(group["attempt"]).fillna(False).sum()), len(group))
         lives = "lives on" if share.estimate > 0.5 else "is gone"
         endings = ", ".join(f"{count} {word}" for word, count in group["outcome_a"].value_counts().items())
         word: Word = "upheld" if share.low > 0.5 or share.high < 0.5 else "undecided"
         text = (
-            f"{before[-1]} in {state}, {end} end: the mapping of a NAT that {near} {lives} (share of {last} that comes through)"
+            f"{cause_of(str(answer))}, {end} end: the mapping of a NAT that {near} {lives} (share of {last} that comes through)"
         )
         found.append(Verdict("mapping", text, word, share.n, share.estimate, share.low, share.high, f"the end was {endings}"))
     return found
 
 
-def reached(segments: pd.DataFrame) -> pd.Series:
-    """Attempt -> whether the last packet that B sent of its own reached A's host."""
-    sent = segments[(segments["vantage"] == "hostB:eth0") & (segments["direction"] == "out")]
-    sent = sent[~sent["kind"].str.startswith("RST") | (sent["ack"] == 0)]
-    last = sent.sort_values("time_ns").groupby("attempt", observed=True).last()[["kind", "seq", "time_ns"]].add_suffix("_sent")
-    arrived = segments[(segments["vantage"] == "hostA:eth0") & (segments["direction"] == "in")]
-    both = arrived.join(last, on="attempt")
-    matching = both[
-        (both["kind"] == both["kind_sent"]) & (both["seq"] == both["seq_sent"]) & (both["time_ns"] > both["time_ns_sent"])
-    ]
-    return last.index.to_series().isin(matching["attempt"])
+def _to_watch(good: pd.DataFrame) -> pd.DataFrame:
+    return good[good["answer"].isin(WATCHED) & good["near"].isin(WATCH_NS) & (good["end"] == "raw")]
+
+
+def _lifetimes(good: pd.DataFrame, segments: pd.DataFrame) -> Iterator[Verdict]:
+    """How long each mapping lives on: between the last look at which it was there, and the first at which it was not."""
+    for (answer, near), looks in looks_by(_to_watch(good), segments, ["answer", "near"]).items():
+        yield _lifetime(
+            f"{cause_of(answer)}: the mapping of a NAT that {near}", lifetime(looks), _due_ns(answer, near), WATCH_NS[near][-1]
+        )
+
+
+def _due_ns(answer: str, near: str) -> int:
+    """How long the session's state lets it live, by the NAT's behaviour."""
+    state = WATCHED[answer]
+    if near == "keeps" and state in {SessionState.NONE, SessionState.CLOSE}:
+        state = SessionState.SYN_RECV if answer.startswith("SYN 0;") else SessionState.SYN_SENT
+    return _behavior({"answer": answer, "near": near}).timers.of(state)
+
+
+def _lifetime(what: str, found: Lifetime, due_ns: int, watch_ns: int) -> Verdict:
+    """Whether it ends when it ought to; what ought to outlive the watch is only seen to live."""
+    outlives = due_ns > watch_ns
+    ends = (
+        f"outlives {format_duration(watch_ns)}"
+        if outlives
+        else f"ends after {format_duration(due_ns)}"
+        if due_ns
+        else "ends at once"
+    )
+    statement, why = f"{what} {ends}", ""
+    word: Word = "upheld" if found.allows(due_ns) else "refuted"
+    if found.gone_ns is None:
+        why = f"at the latest look, after {format_duration(found.there_ns)}, it was there"
+        if found.there_ns < min(due_ns, watch_ns):
+            word = "undecided"
+    if not found.is_one:
+        word, why = "undecided", "it was there after it had been gone: not one lifetime"
+    if found.n < LEAST:
+        word, why = "undecided", f"fewer than {LEAST} looks count"
+    if found.gone_ns is None:
+        return Verdict("lifetime", statement, word, found.n, why=why)
+    middle_s, low_s, high_s = ((found.there_ns + found.gone_ns) / 2 / SECOND, found.there_ns / SECOND, found.gone_ns / SECOND)
+    return Verdict("lifetime", statement, word, found.n, middle_s, low_s, high_s, why, "s")
+
+
+def cause_of(answer: str) -> str:
+    """What precedes the last look, in words."""
+    *before, _ = answer.split("; ")
+    return f"{before[-1]} in {'SYN-RECEIVED' if before[0] == 'SYN 0' else 'SYN-SENT'}"

@@ -24,6 +24,7 @@ import os
 import rawpunch
 from rawpunch.analysis.forest import Line, forest_figure
 from rawpunch.analysis.ladder import ladder_of
+from rawpunch.analysis.lifetimes import Watched, lifetimes_figure, looks_by
 from rawpunch.analysis.plots import success_figure
 from rawpunch.analysis.tables import keep
 from rawpunch.study.experiment import Experiment
@@ -49,7 +50,7 @@ for verdict in verdicts:
     if verdict.claim == "mapping" and verdict.n:
         what, _, rest = verdict.statement.partition(", ")
         kind = rest.partition(" end:")[0]
-        near = rest.partition("a NAT that ")[2].partition(" ")[0]
+        near = rest.partition("a NAT that ")[2].partition(" lives on")[0].partition(" is gone")[0]
         lines.append(Line(f"{what}, {kind} end", verdict.value, verdict.low, verdict.high, verdict.n, f"NAT that {near}"))
 forest_figure(
     sorted(lines, key=lambda line: line.label),
@@ -57,6 +58,33 @@ forest_figure(
     xlabel="share of later packets that reach A's host",
     foot=str(good),
 )
+
+# %% [markdown]
+# ## And how long?
+#
+# A packet that comes through may keep the mapping alive, so each attempt looks once, at an instant of its own after the error. The lifetime
+# lies between the last look at which the mapping was there and the first at which it was gone; a mapping that was there at every look lives
+# longer than it was watched (an arrow). What the states' timers let expect is in the verdicts: conntrack's CLOSE lasts 10 s, those of the other two
+# NATs, which are boxes, 1 s.
+
+# %%
+put = good.attempts[(good.attempts["end"] == "raw") & good.attempts["answer"].str.contains(";")]
+rows = [
+    Watched(f"{answer.rpartition('; ')[0]}, NAT {near}", looks)
+    for (near, answer), looks in looks_by(put, run.segments, ["near", "answer"]).items()
+]
+lifetimes_figure(
+    rows,
+    title="How long a mapping lives on after an error",
+    xlabel="seconds after the error",
+    foot=str(good),
+)
+
+# %%
+for verdict in verdicts:
+    if verdict.claim == "lifetime":
+        span = f"[{verdict.low:.3g}, {verdict.high:.3g}] s" if verdict.low is not None else verdict.why
+        print(f"{verdict.verdict:<10} n={verdict.n:<3} {verdict.statement:<82} {span}")
 
 # %% [markdown]
 # ## And the end that gets it?
