@@ -6,9 +6,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from rawpunch.analysis.edges import threshold_edge
-from rawpunch.analysis.statistics import wilson
+from rawpunch.analysis.statistics import slope, wilson
 from rawpunch.analysis.tables import keep
-from rawpunch.analysis.timing import WindowEdge, launch_errors, median_of, offsets_three_ways, window_edges, with_times
+from rawpunch.analysis.timing import (
+    WindowEdge,
+    launch_errors,
+    median_of,
+    offsets_three_ways,
+    shares_of_delays,
+    window_edges,
+    with_times,
+)
 from rawpunch.errors import BadParameter
 from rawpunch.live.end import Scheduler
 from rawpunch.scene import Leg, Nat, Scene, UnsolicitedAnswer
@@ -25,14 +33,16 @@ QUESTION = "How late may the second SYN leave on which path, and how exactly mus
 CLAIMS = ("C1", "C2", "C3", "C10", "C11", "C20")
 FACTORS = {
     "path": Factor(
-        ("direct", "silent", "resetting", "unequal", "lopsided"),
-        "no NAT; NATs that drop or reset a SYN they do not expect; resetting ones with legs of 1:3, or with half the delay back",
+        ("direct", "silent", "resetting", "unequal", "lopsided", "deep", "askew"),
+        "no NAT; NATs that drop or reset a SYN they do not expect; resetting ones with legs of 1:3, with half the delay back, "
+        "with hosts one and a half delays behind their NATs, or one host a delay and the other half a delay",
         fixed=True,
     ),
     "ends": Factor(("kernel-kernel", "raw-raw"), "what makes end A and end B", fixed=True),
-    "one_way_ns": Factor((1 * MS, 5 * MS, 20 * MS, 50 * MS), "one-way delay from A to B"),
+    "one_way_ns": Factor((1 * MS, 5 * MS, 20 * MS, 50 * MS), "one-way delay from A's NAT to B's, or from A to B without any"),
     "offset": Factor(
-        (-1.1, -0.9, 0.0, 0.5, 0.9, 1.1, 3.0), "start of B after A, in one-way delays from the first one to the other"
+        (-1.1, -0.9, 0.0, 0.5, 0.9, 1.1, 3.0),
+        "start of B after A, in windows: the one-way delay from NAT to NAT, and what the first one has farther to its own NAT",
     ),
     "scheduler": Factor(tuple(map(str, Scheduler)), "how the ends wait for their instants", fixed=True),
     "ahead_ns": Factor((0, 1 * MS, 15 * MS, 30 * MS), "how far B's own clock was ahead when it was set, ten minutes ago"),
@@ -49,6 +59,12 @@ MOST = 60
 """Attempts at one edge."""
 ENOUGH = 44
 """Attempts beyond the delay, all delays together: forty in a row are what puts an interval above nine in ten."""
+CLOCKED = 40
+"""Attempts with clocks apart, for the same reason."""
+INSIDE_NS = (5 * MS, 20 * MS)
+"""From which one-way delay on, and up to which, hosts are put far behind their NATs; host to host it is up to four times that."""
+SLOPE_BAR = 0.01
+"""What a delay adds to the window is known to a hundredth of it."""
 _SERIES = ("path", "ends", "one_way_ns")
 _SHARES: Final = (1 / 6, 1 / 3, 1 / 2, 2 / 3, 5 / 6)
 """Of an empty gap, where to try next. A round costs more than an attempt, so there are several."""
@@ -58,8 +74,13 @@ _USUAL: Cell = {"scheduler": Scheduler.SPIN.value, "ahead_ns": 0, "drift_ppb": 0
 
 
 def sensible(cell: Cell) -> bool:
-    """Other schedulers on one path, and clocks apart on one path and delay, both at kernel ends; raw ends where one may reset."""
+    """Other schedulers on one path, and clocks apart on one path and delay, both at kernel ends; raw ends where one may reset.
+
+    Hosts far from their NATs only at some delays.
+    """
     if cell["ends"] != "kernel-kernel" and cell["path"] not in {"direct", "resetting"}:
+        return False
+    if cell["path"] in {"deep", "askew"} and not INSIDE_NS[0] <= int(cell["one_way_ns"]) <= INSIDE_NS[1]:
         return False
     odd = [name for name, level in _USUAL.items() if cell[name] != level]
     if not odd:
@@ -85,14 +106,28 @@ def scene(cell: Cell) -> Scene:
             return Scene(
                 nat_a=nat, nat_b=nat, leg_a=Leg(up_ns=half, down_ns=back), leg_b=Leg(up_ns=back, down_ns=one_way_ns - half)
             )
+        case "deep":
+            return Scene.between(nat, nat, one_way_ns, inside_ns=(3 * half, 3 * half))
+        case "askew":
+            return Scene.between(nat, nat, one_way_ns, inside_ns=(one_way_ns, half))
     return Scene.between(nat, nat, one_way_ns)
+
+
+def window_ns(world: Scene) -> tuple[int, int]:
+    """The latest start of B after A, and of A after B, at which each one's SYN passes its own NAT before the other's comes there.
+
+    A's SYN comes to B's NAT after A's way to its own NAT and the delay from there; B's passes it after B's way to it.
+    """
+    there_ns, back_ns = world.nat_to_nat_ns
+    ahead_ns = world.inside_a.up_ns - world.inside_b.up_ns
+    return there_ns + ahead_ns, back_ns - ahead_ns
 
 
 def attempt(cell: Cell) -> Attempt:
     """Both start when their own clocks show the agreed instant, which is later for B by the offset."""
     end_a, end_b = str(cell["ends"]).split("-")
     offset = float(cell["offset"])
-    agreed_ns = round(offset * scene(cell).one_way_ns[offset < 0])
+    agreed_ns = round(offset * window_ns(scene(cell))[offset < 0])
     clock = PeerClock(int(cell["ahead_ns"]), int(cell["drift_ppb"]))
     late_ns = clock.late_ns(SYNCHRONISED_NS + agreed_ns)
     return Attempt(end_a=end_a, end_b=end_b, offset_ns=agreed_ns + late_ns, scheduler=Scheduler(str(cell["scheduler"])))
@@ -101,11 +136,12 @@ def attempt(cell: Cell) -> Attempt:
 def refine(attempts: pd.DataFrame, run: Dataset) -> list[dict[str, Level]]:
     """Points in the gap of each edge, until it is small; then some close around it, until its interval is small.
 
-    Where the claims ask for what happens beyond the delay, through silent NATs and without any, there are to be enough of those.
+    Where the claims ask for what happens beyond the delay, through silent NATs and without any, there are to be enough of those,
+    and enough with clocks apart.
     """
-    wanted: list[dict[str, Level]] = []
     enough = ENOUGH // attempts["one_way_ns"].nunique()
     good = keep(with_times(attempts, run.segments)).attempts.dropna(subset=["too_late_ns"])
+    wanted = _clocks_again(_clocked(good))
     for name, level in _USUAL.items():
         good = good[good[name] == level]
     for levels, group in good.groupby([*_SERIES, "first"], observed=True):
@@ -119,12 +155,27 @@ def refine(attempts: pd.DataFrame, run: Dataset) -> list[dict[str, Level]]:
         }
         if first == "a" and path in {"silent", "direct"}:
             wanted += [usual | {"offset": 3.0}] * (enough - int((group["too_late_ns"] > NEAR_NS).sum()))
-        way_ns = scene(usual).one_way_ns[first == "b"]
+        latest_ns = window_ns(scene(usual))[first == "b"]
         wanted += [
-            usual | {"offset": round((way_ns + beyond) * (-1 if first == "b" else 1) / way_ns, 7)}
+            usual | {"offset": round((latest_ns + beyond) * (-1 if first == "b" else 1) / latest_ns, 7)}
             for beyond in _next_ns(group["too_late_ns"].tolist(), group["opened"].tolist())
-            if way_ns + beyond > 0
+            if latest_ns + beyond > 0
         ]
+    return wanted
+
+
+def _clocked(attempts: pd.DataFrame) -> pd.DataFrame:
+    """Those with clocks apart."""
+    return attempts[(attempts["ahead_ns"] != 0) | (attempts["drift_ppb"] != 0)]
+
+
+def _clocks_again(clocked: pd.DataFrame) -> list[dict[str, Level]]:
+    """The cells with clocks apart, each as often as it lacks of its part of enough."""
+    wanted: list[dict[str, Level]] = []
+    groups = [group for _, group in clocked.groupby("cell", observed=True)]
+    for group in groups:
+        cell: dict[str, Level] = {name: type(factor.levels[0])(group[name].iloc[0]) for name, factor in FACTORS.items()}
+        wanted += [cell] * (-(-CLOCKED // len(groups)) - len(group))
     return wanted
 
 
@@ -156,7 +207,9 @@ def verdicts(attempts: pd.DataFrame, run: Dataset) -> list[Verdict]:
         *_law(kept, edges),
         _alignment(kept, run),
         _legs(edges),
+        *_shares(edges),
         *_ways(attempts),
+        _clocks(kept),
     ]
 
 
@@ -178,15 +231,12 @@ def _distance(edges: list[WindowEdge]) -> Verdict:
     statement = "the latest start that still works grows with the one-way delay (ms of it per ms of delay)"
     found = [edge for edge in edges if edge.levels["path"] in {"direct", "resetting"} and edge.levels["ends"] == "kernel-kernel"]
     delays = {edge.levels["one_way_ns"] for edge in found}
-    if len(delays) < 2:
-        return _missing("C2", statement, f"edges at {len(delays)} delays; two are needed")
-    from scipy.stats import linregress, t  # noqa: PLC0415  most of a second
-
-    fit = linregress([edge.one_way_ns for edge in found], [edge.latest_ns for edge in found])
-    reach = float(t.ppf(0.975, max(len(found) - 2, 1))) * float(fit.stderr)
-    slope = float(fit.slope)
-    word: Word = "upheld" if slope - reach > 0 else "refuted" if slope + reach < 0 else "undecided"
-    return Verdict("C2", statement, word, sum(edge.beyond.n for edge in found), slope, slope - reach, slope + reach, unit="ms/ms")
+    if len(delays) < 2 or len(found) < 3:
+        return _missing("C2", statement, f"{len(found)} edges at {len(delays)} delays; three at two are needed")
+    grown = slope([edge.one_way_ns for edge in found], [edge.latest_ns for edge in found])
+    word: Word = "upheld" if grown.low > 0 else "refuted" if grown.high < 0 else "undecided"
+    n = sum(edge.beyond.n for edge in found)
+    return Verdict("C2", statement, word, n, grown.value, grown.low, grown.high, unit="ms/ms")
 
 
 def _silent(kept: pd.DataFrame) -> Verdict:
@@ -221,7 +271,7 @@ def _alignment(kept: pd.DataFrame, run: Dataset) -> Verdict:
         (kept["path"] != "silent")
         & (kept["ends"] == "kernel-kernel")
         & (kept["late_ns"] > 100 * US)
-        & (kept["late_ns"] < 0.8 * kept["way_ns"])
+        & (kept["late_ns"] < 0.8 * (kept["way_ns"] + kept["farther_ns"]))
     ]
     share = _share("C11", statement, int((~apart["opened"]).sum()), len(apart))
     if run.manifest.driver != "lab" or share.verdict == "undecided":
@@ -235,18 +285,44 @@ def _alignment(kept: pd.DataFrame, run: Dataset) -> Verdict:
 
 def _legs(edges: list[WindowEdge]) -> Verdict:
     statement = (
-        "however the delay is spread over the legs, the window ends at the delay from one NAT to the other (edge minus delay)"
+        "wherever the delays lie, the window ends where a SYN comes to the far NAT just as the other passes it (edge minus that)"
     )
-    found = [edge for edge in edges if edge.levels["path"] in {"unequal", "lopsided"}]
-    if not found:
-        return _missing("C20", statement, "no edge on a path of unequal legs")
+    found = [edge for edge in edges if edge.levels["path"] in {"unequal", "lopsided", "deep", "askew"}]
+    farther_ns = [edge.host_way_ns - edge.lawful_ns for edge in found if edge.levels["path"] in {"deep", "askew"}]
+    if not farther_ns:
+        return _missing("C20", statement, "no edge on a path whose hosts are farther from each other than their NATs")
     worst = max(found, key=lambda edge: max(map(abs, edge.deviation_us)))
     middle, low, high = worst.deviation_us
     sure_off = any(edge.deviation_us[1] * US > NEAR_NS or edge.deviation_us[2] * US < -NEAR_NS for edge in found)
     near = all(abs(value) * US <= NEAR_NS for edge in found for value in edge.deviation_us)
     word: Word = "upheld" if near else "refuted" if sure_off else "undecided"
     why = f"the worst of {len(found)} edges" + ("" if near or sure_off else "; its interval reaches beyond 100 us")
-    return Verdict("C20", statement, word, sum(edge.beyond.n for edge in found), middle, low, high, why, unit="us")
+    shortest, longest = min(farther_ns) / MS, max(farther_ns) / MS
+    why += f"; by the delay from host to host, {len(farther_ns)} of them would lie {shortest:.3g} to {longest:.3g} ms farther out"
+    n = sum(edge.beyond.n for edge in found)
+    return Verdict("C20", statement, word, n, middle, low, high, why, unit="us")
+
+
+def _shares(edges: list[WindowEdge]) -> list[Verdict]:
+    """What each delay adds to the window, to a hundredth."""
+    between, rest = (
+        "a delay from NAT to NAT widens the window by itself",
+        "a delay from host to NAT, at both alike, does not widen it",
+    )
+    told = [edge for edge in edges if edge.levels["ends"] == "kernel-kernel"]
+    n = sum(edge.beyond.n for edge in told)
+    try:
+        shares = shares_of_delays(told)
+    except BadParameter as error:
+        return [_missing("delays", statement, error.why) for statement in (between, rest)]
+    found = []
+    for statement, share, wanted in zip((between, rest), shares, (1.0, 0.0), strict=True):
+        near = max(abs(share.low - wanted), abs(share.high - wanted)) <= SLOPE_BAR
+        off = share.low > wanted + SLOPE_BAR or share.high < wanted - SLOPE_BAR
+        word: Word = "upheld" if near else "refuted" if off else "undecided"
+        why = "" if near or off else f"the interval reaches beyond {SLOPE_BAR:g}"
+        found.append(Verdict("delays", statement, word, n, share.value, share.low, share.high, why, unit="ms/ms"))
+    return found
 
 
 def _ways(attempts: pd.DataFrame) -> list[Verdict]:
@@ -266,6 +342,20 @@ def _ways(attempts: pd.DataFrame) -> list[Verdict]:
         word: Word = "upheld" if middle.high < 150 else "refuted" if middle.low > 150 else "undecided"
         found.append(Verdict("offset", statement, word, len(apart), middle.value, middle.low, middle.high, unit="us"))
     return found
+
+
+def _clocks(kept: pd.DataFrame) -> Verdict:
+    statement = "with clocks apart it opens if and only if what B's shows wrong is less than the window"
+    clocked = _clocked(kept)
+    cells = (dict(zip(FACTORS, levels, strict=True)) for levels in clocked[list(FACTORS)].itertuples(index=False))
+    meant = [_opens(cell) for cell in cells]
+    return _share("clock", statement, int((clocked["opened"] == meant).sum()), len(clocked))
+
+
+def _opens(cell: Cell) -> bool:
+    """Whether a cell's start is within the window, by its clocks and delays as declared."""
+    offset_ns = attempt(cell).offset_ns
+    return abs(offset_ns) < window_ns(scene(cell))[offset_ns < 0]
 
 
 def _share(claim: str, statement: str, count: int, n: int) -> Verdict:

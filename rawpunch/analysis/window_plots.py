@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 from rawpunch.analysis.forest import COLOURS, Line, forest_figure
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _PALE: Final = "#636c76"
+_MARKERS: Final = ("o", "s", "D", "^", "v", "P", "X")
 _LINEAR_MS: Final = 0.05
 """Around zero the axis is linear; beyond it is logarithmic."""
 
@@ -72,7 +74,7 @@ def window_figure(timed: pd.DataFrame, by: Sequence[str], *, title: str) -> Figu
 
 
 def edges_figure(edges: Sequence[WindowEdge], *, title: str, bar_us: float = 100) -> Figure:
-    """The window's edges minus the one-way delays of the same attempts, with the bar that they are to meet.
+    """The window's edges minus where the delays of the same attempts have them, with the bar that they are to meet.
 
     Args:
         edges: see `timing.window_edges`.
@@ -94,11 +96,71 @@ def edges_figure(edges: Sequence[WindowEdge], *, title: str, bar_us: float = 100
     return forest_figure(
         lines,
         title=title,
-        xlabel="latest start that works, minus the one-way delay (us)",
+        xlabel="latest start that works, minus the lawful one (us)",
         at=0,
         band=(-bar_us, bar_us),
         foot=f"95 % bootstrap intervals; shaded: within {bar_us:g} us",
     )
+
+
+def delays_figure(edges: Sequence[WindowEdge], *, title: str) -> Figure:
+    """Where the window ends, against the delay between the NATs and against that between the hosts: which of them is it?
+
+    Args:
+        edges: see `timing.window_edges`; those of which no SYN came from host to host are left out.
+        title: written above.
+
+    Raises:
+        BadParameter: there are none.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415  as above
+    from matplotlib.figure import Figure  # noqa: PLC0415  as above
+
+    known = [edge for edge in edges if math.isfinite(edge.host_way_ns)]
+    if not known:
+        raise BadParameter("there is nothing to plot", why=f"{len(edges)} edges, none with a delay from host to host")
+    figure = Figure(figsize=(8.2, 4.4), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, 2, sharex=True, sharey=True)
+    ends = [(edge.lawful_ns / MS, edge.host_way_ns / MS, edge.latest_ns / MS) for edge in known]
+    low, high = min(map(min, ends)) / 1.5, max(map(max, ends)) * 1.5
+    paths = list(dict.fromkeys(str(edge.levels["path"]) for edge in known))
+    for axes, place, words in zip(
+        panels, (0, 1), ("NAT to NAT, and the first one's\nlonger way to its own (ms)", "host to host\n(ms)"), strict=True
+    ):
+        axes.plot([low, high], [low, high], color=_PALE, linewidth=1, linestyle="--")
+        for index, path in enumerate(paths):
+            mine = [end for edge, end in zip(known, ends, strict=True) if edge.levels["path"] == path]
+            axes.scatter(
+                [end[place] for end in mine],
+                [end[2] for end in mine],
+                s=34,
+                color=COLOURS[index % len(COLOURS)],
+                marker=_MARKERS[index % len(_MARKERS)],
+                alpha=0.8,
+                label=f"{path}  (n={len(mine)})",
+            )
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlim(low, high)
+        axes.set_ylim(low, high)
+        axes.set_aspect("equal")
+        ticks = [tick for tick in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500) if low <= tick <= high]
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
+            axis.set_ticks([], minor=True)
+        axes.set_xlabel(words)
+        axes.grid(visible=True, color="#e6e9ed", linewidth=0.9)
+        axes.set_axisbelow(True)
+        for edge in ("top", "right"):
+            axes.spines[edge].set_visible(False)
+    panels[0].set_ylabel("latest start that works (ms)")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+    panels[1].legend(loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False, fontsize=9)
+    figure.supxlabel(
+        "one mark an edge; dashed: where it would lie if that delay were the window", x=0.01, ha="left", fontsize=8, color=_PALE
+    )
+    return figure
 
 
 def _words(by: Sequence[str], levels: Sequence[object]) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from rawpunch.analysis.timing import first_syns, launch_errors, offsets_three_ways, window_edges, with_times
+from rawpunch.analysis.timing import first_syns, launch_errors, offsets_three_ways, shares_of_delays, window_edges, with_times
 from rawpunch.dataset.store import Dataset
+from rawpunch.errors import BadParameter
 from rawpunch.study.experiment import Experiment, Verdict
 from rawpunch.study.runner import Job, begin, run
 from rawpunch.units import MS
@@ -15,7 +16,7 @@ from rawpunch.units import MS
 def simulated(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """Two delays, kernel ends, in virtual time."""
     experiment = Experiment.load("timing_window").with_settings(
-        ["one_way_ns=5ms,20ms", "ends=kernel-kernel", "path=direct,silent,resetting,lopsided"]
+        ["one_way_ns=5ms,20ms", "ends=kernel-kernel", "path=direct,silent,resetting,lopsided,deep,askew"]
     )
     job = Job(experiment, 2, 5, "sim")
     return run(job, begin(job, root=tmp_path_factory.mktemp("data")))
@@ -26,9 +27,9 @@ def _verdicts(found: Dataset) -> dict[str, Verdict]:
 
 
 def test_every_edge_is_found(simulated: Dataset) -> None:
-    """On three paths that reset, at two delays, for both orders: to 50 us, and the declared delay is in its interval."""
+    """On five paths that reset, at two delays, for both orders: to 50 us, and the declared delay is in its interval."""
     edges = window_edges(with_times(simulated.attempts, simulated.segments), ["path", "ends", "one_way_ns"])
-    assert len(edges) == 3 * 2 * 2
+    assert len(edges) == 5 * 2 * 2
     for edge in edges:
         middle, low, high = edge.deviation_us
         assert low <= 0.001
@@ -37,7 +38,50 @@ def test_every_edge_is_found(simulated: Dataset) -> None:
         assert abs(middle) <= 50
         back = edge.levels["path"] == "lopsided" and edge.first == "b"
         assert edge.one_way_ns == edge.levels["one_way_ns"] // (2 if back else 1)
-        assert edge.latest_ns == pytest.approx(edge.one_way_ns + middle * 1000)
+        longer = edge.one_way_ns / 2 * (1 if edge.first == "a" else -1) if edge.levels["path"] == "askew" else 0
+        assert edge.farther_ns == longer
+        assert edge.latest_ns == pytest.approx(edge.one_way_ns + longer + middle * 1000)
+
+
+def test_the_hosts_may_be_as_far_from_their_nats_as_they_like(simulated: Dataset) -> None:
+    """Host to host it is four delays then, and the window is one: that delay widens it by itself, and no other does."""
+    edges = window_edges(with_times(simulated.attempts, simulated.segments), ["path", "ends", "one_way_ns"])
+    for edge in edges:
+        away = {"deep": 4.0, "askew": 2.5}.get(edge.levels["path"], 1.0)
+        assert edge.host_way_ns == edge.one_way_ns * away
+    between, rest = shares_of_delays(edges)
+    assert between.value == pytest.approx(1, abs=0.002)
+    assert rest.value == pytest.approx(0, abs=0.002)
+    assert all(share.low <= share.value <= share.high for share in (between, rest))
+    found = _verdicts(simulated)["C20"]
+    assert "8 of them would lie 5 to 60 ms farther out" in found.why
+    with pytest.raises(BadParameter, match="do not vary apart"):
+        shares_of_delays([edge for edge in edges if edge.levels["path"] == "resetting"])
+    with pytest.raises(BadParameter, match="cannot be told"):
+        shares_of_delays([])
+
+
+def test_without_hosts_away_from_their_nats_nothing_is_said_of_them(simulated: Dataset) -> None:
+    """C20 asks for both delays to be varied; a run that has but the one does not decide it."""
+    near = simulated.attempts[~simulated.attempts["path"].isin(["deep", "askew"])]
+    verdicts = Experiment.load("timing_window").verdicts(_Changed(simulated, near))
+    told = {verdict.statement: verdict for verdict in verdicts if verdict.claim in {"C20", "delays"}}
+    assert len(told) == 3
+    assert {verdict.verdict for verdict in told.values()} == {"undecided"}
+    assert all(verdict.why for verdict in told.values())
+
+
+def test_a_window_that_followed_the_hosts_would_refute_the_claim(simulated: Dataset) -> None:
+    """Had all attempts within the delay from host to host opened, C20 would be refuted, and the delays would be told apart."""
+    timed = with_times(simulated.attempts, simulated.segments)
+    edges = window_edges(timed, ["path", "ends", "one_way_ns"])
+    far = {(edge.levels["path"], edge.levels["one_way_ns"]): edge.host_way_ns for edge in edges}
+    reach = [far.get(key, 0.0) for key in zip(timed["path"], timed["one_way_ns"], strict=True)]
+    opened = (timed["late_ns"] < reach) & timed["path"].isin(["deep", "askew"]) | timed["opened"]
+    changed = simulated.attempts.assign(outcome=opened.map({True: "established", False: "refused"}).to_numpy())
+    verdicts = {verdict.claim: verdict for verdict in Experiment.load("timing_window").verdicts(_Changed(simulated, changed))}
+    assert verdicts["C20"].verdict == "refuted"
+    assert verdicts["delays"].verdict == "refuted"
 
 
 def test_the_claims_come_out_as_the_machines_were_made(simulated: Dataset) -> None:
@@ -45,6 +89,8 @@ def test_the_claims_come_out_as_the_machines_were_made(simulated: Dataset) -> No
     found = _verdicts(simulated)
     words = {claim: verdict.verdict for claim, verdict in found.items() if claim.startswith("C")}
     assert words == {"C1": "upheld", "C2": "upheld", "C3": "upheld", "C10": "upheld", "C11": "refuted", "C20": "upheld"}
+    assert {found[claim].verdict for claim in ("edge", "delays", "clock")} == {"upheld"}
+    assert found["clock"].n >= 40
     assert found["offset"].verdict == "undecided"
 
 
