@@ -19,7 +19,7 @@ from rawpunch.record.rows import SegmentRow
 if TYPE_CHECKING:
     import pandas as pd
 
-    from rawpunch.capture.classify import Classified
+    from rawpunch.capture.classified import Classified
 
 MOST: Final = 40
 """Packets that are drawn where none were asked for by number: an open and its first data."""

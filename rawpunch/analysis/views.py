@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from rawpunch.capture.classify import Classified
+    from rawpunch.capture.classified import Classified
 
 TOGETHER: Final = "together"
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rawpunch.capture.addresses import Addresses
-from rawpunch.capture.classify import Attempts, Classified, Whole, whole
+from rawpunch.capture.classified import Attempts, Classified, Whole, whole
 from rawpunch.capture.counting import Counts
 from rawpunch.capture.packets import PacketReader, Packets, Vantage
 from rawpunch.capture.records import File, Ints

@@ -12,7 +12,7 @@ from rawpunch.cli.capture_files import FilesArgument, finish, reading
 from rawpunch.cli.run_command import JsonOption
 
 if TYPE_CHECKING:
-    from rawpunch.capture.classify import Classified
+    from rawpunch.capture.classified import Classified
 
 SCHEMA: Final = "rawpunch.classify/1"
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rawpunch.analysis.ladder import Ladder
-    from rawpunch.capture.classify import Classified
+    from rawpunch.capture.classified import Classified
     from rawpunch.capture.records import File
     from rawpunch.dataset.store import Dataset
 

@@ -10,7 +10,8 @@ import pytest
 from rawpunch.analysis.capture_ladder import ladder_of_flow
 from rawpunch.analysis.views import patterns_by_view, views_figure
 from rawpunch.capture.blocks import Walk
-from rawpunch.capture.classify import Classified, classify
+from rawpunch.capture.classified import Classified
+from rawpunch.capture.classify import classify
 from rawpunch.capture.pcapng import Interface, Recorded, write_pcapng
 from rawpunch.errors import BadParameter, UnknownName
 

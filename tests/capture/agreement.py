@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rawpunch.capture.classify import Classified, Whole
+from rawpunch.capture.classified import Classified, Whole
 from rawpunch.capture.columns import read_capture
 from rawpunch.capture.flows import seen_of
 from rawpunch.capture.readings import PATTERNS

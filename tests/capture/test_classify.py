@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from rawpunch.capture.classify import COLUMNS, Classified, classify
+from rawpunch.capture.classified import COLUMNS, Classified
+from rawpunch.capture.classify import classify
 from rawpunch.capture.pcapng import RAW_IP, Interface, Recorded, write_pcapng
 from rawpunch.errors import UnknownName, Unreadable
 from rawpunch.units import MS, SECOND

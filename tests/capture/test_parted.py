@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rawpunch.capture.classify import Classified, Whole, classify
+from rawpunch.capture.classified import Classified, Whole
+from rawpunch.capture.classify import classify
 from rawpunch.capture.parted import Parted
 from rawpunch.capture.pcapng import Interface, Recorded, write_pcapng
 from rawpunch.capture.spill import _shared
