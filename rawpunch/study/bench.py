@@ -293,7 +293,7 @@ class LabBench:
 
     def _orders(self, attempts: list[Planned]) -> list[Done]:
         scene = self.lab.scene
-        schedule = Schedule(scene.stops_ns, max(sum(scene.one_way_ns) // 2, 12 * MS), self._dice)
+        schedule = Schedule(scene.stops_ns, max(sum(scene.nat_to_nat_ns) // 2, 12 * MS), self._dice)
         ports = {planned.name: _FIRST_PORT + (self._ports + number) % _PORTS for number, planned in enumerate(attempts)}
         self._ports += len(ports)
         answers = self._ask(
