@@ -77,18 +77,27 @@ def choose_rootless() -> bool:
     )
 
 
+def as_in_a_lab(attempt: Callable[[], None]) -> str:
+    """Try something with the rights and the network namespace of a lab's own: "" if it went well, else the reason it gave."""
+
+    def inside() -> None:
+        if not user_namespaces():
+            become_root_inside()
+        new_network()
+        attempt()
+
+    return tried(inside)
+
+
 def in_scratch_network(command: list[str], text: str | None = None) -> str:
     """Run a command in a scratch network namespace of its own: "" if it succeeds, else what it said."""
 
     def attempt() -> None:
-        if not user_namespaces():
-            become_root_inside()
-        new_network()
         done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=10, check=False)
         if done.returncode:
             raise MachineCannot((done.stderr or done.stdout).strip() or f"exit status {done.returncode}")
 
-    return tried(attempt)
+    return as_in_a_lab(attempt)
 
 
 def tool(name: str) -> str | None:

@@ -27,13 +27,13 @@ from typing import Final, Literal
 
 from rawpunch.clock import SPIN_NS, now_ns, sleep_until, spin_until
 from rawpunch.errors import BadParameter, MachineCannot, Malformed
-from rawpunch.live import repair
 from rawpunch.live.end import Order
 from rawpunch.live.guard import Guard
 from rawpunch.live.handover_end import HandoverEnd
 from rawpunch.live.kernel_end import KernelEnd
 from rawpunch.live.offering import kernels_offer, route_to
 from rawpunch.live.packet_filter import one_flow
+from rawpunch.live.rights import why_not_raw
 from rawpunch.live.sockets import RawPort, TcpInfo
 from rawpunch.machine import Ending
 from rawpunch.tcp.state import Offer
@@ -185,9 +185,8 @@ class _RawOpening:
 
     events: Final = select.POLLIN
 
-    def __init__(self, order: Order, offer: Offer, why: str) -> None:
+    def __init__(self, order: Order, offer: Offer) -> None:
         self.order = order
-        self._why = why
         self._port = RawPort(one_flow(order.local, order.remote))
         try:
             self._end = HandoverEnd(order, self._port, offer=offer, shared=True)
@@ -239,7 +238,7 @@ class _RawOpening:
             raise _error(Ending.RESET.value, "the peer reset the connection while it was handed over")
         sock.setblocking(blocking)
         self._taken = True
-        return Opened(sock, self.order.local, self.order.remote, "raw", self._why)
+        return Opened(sock, self.order.local, self.order.remote, "raw", "")
 
     def close(self) -> None:
         """Leave nothing behind but the socket, if it was taken."""
@@ -347,27 +346,25 @@ def _opening(
         profile="linux",
         first_ttl=first_ttl,
     )
-    why = "" if method == "kernel" else why_not_raw(remote)
-    if why and method == "raw":
-        raise MachineCannot(
-            f"cannot open a connection to {remote} raw", why=why, todo="use method kernel or auto; rawpunch doctor"
-        )
-    opening = _KernelOpening(order, why) if why or method == "kernel" else _RawOpening(order, kernels_offer(mtu), why)
+    opening = _KernelOpening(order, "") if method == "kernel" else _raw_or_not(order, mtu)
     try:
         yield opening
     finally:
         opening.close()
 
 
-def why_not_raw(remote: Endpoint) -> str:
-    """Why this process cannot open a connection raw; "" if it can."""
-    if remote.is_ipv6:
-        return "raw packets are IPv4 only"
-    try:
-        socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW).close()  # a packet socket takes the same right
-    except OSError as error:
-        return f"raw sockets: {error}"
-    return repair.why_no_repair()
+def _raw_or_not(order: Order, mtu: int) -> _RawOpening | _KernelOpening:
+    """By raw packets; by the kernel, if they are not possible and nobody insists on them. Nothing has been sent yet."""
+    why = why_not_raw(order.remote)
+    if not why:
+        try:
+            return _RawOpening(order, kernels_offer(mtu))
+        except MachineCannot as error:
+            why = error.why
+    if order.kind == "raw":
+        todo = "use method kernel or auto; rawpunch doctor"
+        raise MachineCannot(f"cannot open a connection to {order.remote} raw", why=why, todo=todo)
+    return _KernelOpening(order, why)
 
 
 def _endpoint(place: Place) -> Endpoint:

@@ -16,11 +16,12 @@ from typing import Final
 
 from rawpunch.clock import now_ns
 from rawpunch.errors import BadParameter, MachineCannot, PartialData, RawpunchError, UsageError
-from rawpunch.live.connecting import Method, why_not_raw
+from rawpunch.live.connecting import Method
 from rawpunch.live.meeting import Me, Met, connect_to, meet, samples
 from rawpunch.live.offering import route_to
 from rawpunch.live.punch_log import PunchLog
 from rawpunch.live.punch_try import Ground, Try, Won
+from rawpunch.live.rights import lacks, why_not_raw
 from rawpunch.nat.oracle import Strategy
 from rawpunch.punch.plan import Certainty, Deed, Move, Plan, Step
 from rawpunch.punch.proof import Role, key_of
@@ -98,7 +99,7 @@ async def punch(
     """
     log = log or PunchLog()
     began_ns = now_ns()
-    check_method(method, server)
+    check_method(method, server, log)
     local = own_endpoint(server, local_port)
     me = Me(token, local, findings or {}, wait_s)
     log.watch(local.port)
@@ -161,7 +162,7 @@ async def punch_at(
         raise BadParameter("the instant to begin is not within a day from now", todo="give --at HH:MM:SS")
     log = log or PunchLog()
     began_ns = now_ns()
-    check_method(method, peer)
+    check_method(method, peer, log)
     local = own_endpoint(peer, local_port)
     log.watch(local.port)
     log.note(f"from {local} to {peer}, {tries} tries at most" + (", at the agreed instant" if at_ns is not None else ""))
@@ -173,15 +174,17 @@ async def punch_at(
     return Punched(won, slot, Timing(began_ns, None, None, start_ns, won.opened_ns, won.proved_ns), None, None)
 
 
-def check_method(method: Method, towards: Endpoint) -> None:
-    """Say early what is not possible.
+def check_method(method: Method, towards: Endpoint, log: PunchLog) -> None:
+    """Say early what is not possible, and what is done instead.
 
     Raises:
         MachineCannot: `raw` was asked for and is not possible here.
     """
-    why = why_not_raw(towards) if method == "raw" else ""
-    if why:
+    why = "" if method == "kernel" else why_not_raw(towards) or next(iter(lacks()), "")
+    if why and method == "raw":
         raise MachineCannot("cannot punch by raw packets", why=why, todo="use --auto or --kernel; rawpunch doctor")
+    if why:
+        log.note(f"raw packets are not possible here ({why}): the kernel opens")
 
 
 def own_endpoint(towards: Endpoint, port: int) -> Endpoint:

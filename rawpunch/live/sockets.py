@@ -9,6 +9,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
 
@@ -67,11 +68,16 @@ class RawPort:
     """
 
     def __init__(self, only: bytes = b"") -> None:
-        try:
-            self._out = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
-            self._in = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, socket.htons(_ETH_P_IP))
-        except OSError as error:
-            raise MachineCannot("cannot open raw sockets", why=str(error), todo="rawpunch doctor") from error
+        part = "raw sockets"
+        with ExitStack() as opened:
+            try:
+                self._out = opened.enter_context(socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW))
+                part = "packet sockets"
+                self._in = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, socket.htons(_ETH_P_IP))
+            except OSError as error:
+                why = f"{part}: {error.strerror or error}"
+                raise MachineCannot("cannot open raw sockets", why=why, todo="rawpunch doctor") from error
+            opened.pop_all()
         self._in.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
         if only:
             program = ctypes.create_string_buffer(only)

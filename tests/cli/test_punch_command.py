@@ -22,6 +22,7 @@ from rawpunch.cli.app import main
 RAWPUNCH = [sys.executable, "-m", "rawpunch.cli.app"]
 PUNCH = [*RAWPUNCH, "punch", "--kernel", "--room", "correct-horse"]
 PATIENCE_S = 60
+LACKING = Path(__file__).parents[1] / "live" / "lacking.py"
 
 
 @pytest.fixture(scope="module")
@@ -174,12 +175,24 @@ def test_a_failure_has_a_cause_and_a_ladder(capsys: pytest.CaptureFixture[str]) 
 
 @pytest.mark.lab
 def test_it_works_between_hosts_of_a_standing_lab(tmp_path: Path) -> None:
-    """Each host's command meets at the server in obs1; one opens raw if it may and the other by its kernel; nothing is left."""
+    """Each host's command meets at the server in obs1; one opens raw if it may and the other by its kernel; nothing is left.
+
+    A host without TCP_REPAIR says so once and punches by its kernel; told to do it raw, it says what it cannot.
+    """
     environment = os.environ | {"XDG_RUNTIME_DIR": str(tmp_path)}
 
-    def inside(host: str, *words: str) -> subprocess.Popen[bytes]:
-        command = [*RAWPUNCH, "lab", "exec", host, *RAWPUNCH, *words]
+    def inside(host: str, *words: str, lacks: str = "") -> subprocess.Popen[bytes]:
+        without = [sys.executable, str(LACKING), lacks] if lacks else []
+        command = [*RAWPUNCH, "lab", "exec", host, *without, *RAWPUNCH, *words]
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+
+    def talk(one: subprocess.Popen[bytes], other: subprocess.Popen[bytes]) -> tuple[tuple[bytes, bytes], tuple[bytes, bytes]]:
+        assert one.stdin is not None
+        one.stdin.write(b"from A")
+        one.stdin.close()
+        one.stdin = None
+        heard = other.communicate(b"from B", PATIENCE_S)
+        return heard, one.communicate(timeout=PATIENCE_S)
 
     subprocess.run([*RAWPUNCH, "lab", "up"], check=True, capture_output=True, env=environment, timeout=PATIENCE_S)
     try:
@@ -188,16 +201,19 @@ def test_it_works_between_hosts_of_a_standing_lab(tmp_path: Path) -> None:
             assert meeting.stdout.readline().strip() == b"192.0.2.2:7800"
             common = ("punch", "--rendezvous", "192.0.2.2", "--room", "t")
             with inside("hostA", *common, "--auto") as one, inside("hostB", *common, "--kernel") as other:
-                assert one.stdin is not None
-                one.stdin.write(b"from A")
-                one.stdin.close()
-                one.stdin = None
-                said, talk = other.communicate(b"from B", PATIENCE_S)
-                heard, own = one.communicate(timeout=PATIENCE_S)
+                (said, theirs), (heard, own) = talk(one, other)
+            with inside("hostA", *common, "--auto", lacks="TCP_REPAIR") as one, inside("hostB", *common, "--raw") as other:
+                (said_too, _), (heard_too, own_too) = talk(one, other)
+            with inside("hostA", *common, "--raw", lacks="TCP_REPAIR") as one:
+                _, refused = one.communicate(timeout=PATIENCE_S)
             meeting.send_signal(signal.SIGINT)
             meeting.communicate(timeout=PATIENCE_S)
+        assert (said_too, heard_too) == (b"from A", b"from B")
+        assert own_too.count(b"raw packets are not possible here (TCP_REPAIR: Protocol not available): the kernel opens") == 1
+        assert b", kernel, as raw is not possible: TCP_REPAIR" in own_too
+        assert (one.returncode, b"cannot punch by raw packets" in refused) == (3, True)
         assert (said, heard) == (b"from A", b"from B")
-        assert b"connected from 10.2.0.2:" in talk
+        assert b"connected from 10.2.0.2:" in theirs
         assert b"simultaneous, try 1, raw" in own or b"as raw is not possible" in own
     finally:
         down = subprocess.run([*RAWPUNCH, "lab", "down"], capture_output=True, env=environment, timeout=PATIENCE_S, check=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import hashlib
 import os
 import socket
@@ -45,10 +44,10 @@ from rawpunch.wire.codec import decode, encode
 from rawpunch.wire.endpoint import Endpoint
 from rawpunch.wire.options import Mss, Nop, SackPermitted, Timestamps, WindowScale
 from rawpunch.wire.segment import Flags, Segment
+from tests.live.lacking import CAP_NET_ADMIN, CAP_NET_RAW, drop_capability
 
 Found = dict[str, Any]
 T = TypeVar("T")
-CAP_NET_ADMIN, CAP_NET_RAW = 12, 13
 
 
 class Host:
@@ -385,20 +384,6 @@ def hears_one_flow() -> Found:
         time.sleep(0.05)
         heard = list(port.receive())
     return {"heard": [(octets[9], *struct.unpack_from("!HH", octets, 20)) for octets in heard]}
-
-
-def drop_capability(number: int) -> None:
-    """Give up one capability of this process for good (capset(2))."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    header = struct.pack("Ii", 0x2008_0522, 0)
-    data = ctypes.create_string_buffer(24)
-    if libc.capget(header, data):
-        raise OSError(ctypes.get_errno(), "capget")
-    words = list(struct.unpack("6I", data.raw))
-    for which in range(3):
-        words[which] &= ~(1 << number)
-    if libc.capset(header, struct.pack("6I", *words)):
-        raise OSError(ctypes.get_errno(), "capset")
 
 
 def without(number: int) -> Found:

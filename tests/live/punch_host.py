@@ -8,18 +8,25 @@ from typing import Any
 
 from rawpunch.channel import Channel
 from rawpunch.clock import be_punctual, now_ns
-from rawpunch.errors import RawpunchError
+from rawpunch.errors import MachineCannot, RawpunchError
 from rawpunch.live.meeting import finding_of
 from rawpunch.live.punch_log import PunchLog
 from rawpunch.live.punching import punch
 from rawpunch.wire.endpoint import Endpoint
+from tests.live.lacking import lack
 
 
-def serve(channel: Channel) -> None:
-    """Punch until the channel closes."""
+def serve(channel: Channel, lacks: str = "") -> None:
+    """Punch until the channel closes.
+
+    Args:
+        channel: to the test.
+        lacks: what this process is to do without (`lacking`).
+    """
     import rawpunch.wire.packets  # noqa: F401, PLC0415  scapy: an interpreter's start is not what is measured
 
     be_punctual()
+    lack(lacks)
     channel.send({"ready": True})
     while True:
         try:
@@ -40,7 +47,9 @@ def _punched(server: str, token: str, method: Any, findings: dict[str, Any] | No
             sock.sendall(b"!")
             byte, first_ns = sock.recv(1), now_ns()
     except (RawpunchError, OSError) as error:
-        return {"failed": str(error), "notes": [note.text for note in log.notes], "took_ns": now_ns() - began_ns} | _left()
+        cannot = isinstance(error, MachineCannot)
+        notes = [note.text for note in log.notes]
+        return {"failed": str(error), "cannot": cannot, "notes": notes, "took_ns": now_ns() - began_ns} | _left()
     timing = punched.timing
     steps = {
         name: getattr(timing, name) - began_ns
@@ -51,6 +60,8 @@ def _punched(server: str, token: str, method: Any, findings: dict[str, Any] | No
         "first_ns": first_ns,
         "byte": byte.decode(),
         "method": punched.won.method,
+        "why": punched.won.why,
+        "notes": [note.text for note in log.notes],
         "strategy": punched.slot.step.strategy.value,
         "predicted": punched.plan.predicted.strategy.value if punched.plan else None,
         "steps": steps,

@@ -73,6 +73,40 @@ def test_the_first_byte_comes_within_six_round_trips(pair: Pair, methods: tuple[
     assert min(took) <= ROUND_TRIPS * 2 * ONE_WAY_NS, [round(ns / MS) for ns in took]
 
 
+@pytest.mark.parametrize(
+    ("lacks", "why"),
+    [
+        ("TCP_REPAIR", "TCP_REPAIR: Protocol not available"),
+        ("raw sockets", "raw sockets: Operation not permitted"),
+        ("packet sockets", "packet sockets: Address family not supported by protocol"),
+        ("all rights", "raw sockets: Operation not permitted"),
+    ],
+)
+def test_what_raw_packets_lack_the_kernel_makes_good(pair: Pair, lacks: str, why: str) -> None:
+    """A host without it punches by its kernel, and says why in one line; who insists on raw is told what is missing, at once."""
+    whole = pair.hosts[0]
+    lacking = pair.lab.start("hostA", "tests.live.punch_host:serve", {"lacks": lacks})
+    lacking.receive()
+    pair.hosts[0] = lacking
+    try:
+        for _ in range(TRIES):
+            one, other = pair.punch(("auto", "raw"))
+            if one.get("byte") == other.get("byte") == "!":
+                break
+        assert (one.get("byte"), other.get("byte")) == ("!", "!"), (one, other)
+        assert (one["method"], one["why"], other["method"]) == ("kernel", why, "raw")
+        assert any(why in note for note in one["notes"])
+        assert one["listening"] == 0
+        lacking.send({"server": "192.0.2.2:7800", "token": "insists", "method": "raw"})
+        refused = lacking.receive()[0]
+        assert why in refused["failed"]
+        assert "--auto or --kernel" in refused["failed"]
+        assert refused["cannot"]
+    finally:
+        pair.hosts[0] = whole
+        lacking.close()
+
+
 def test_other_tokens_and_nobody(pair: Pair) -> None:
     """Who has another token, or nobody to meet, is told within its time; no file and no socket stays."""
     before = [one["files"] for one in pair.punch(("kernel", "raw"))]
