@@ -86,31 +86,39 @@ def verdicts(attempts: pd.DataFrame, run: Dataset) -> list[Verdict]:
     unbound = found.same("unbound", lambda _nat: True)
     shared, own = found.same("neighbour", overloads), found.same("neighbour", lambda nat: not overloads(nat))
     return [
-        _verdict("binding", judge(as_said, OFTEN), as_said.n, as_said),
+        _verdict("binding", judge(as_said, OFTEN), as_said),
         _verdict(
-            "C5", _split(everybody, nobody), everybody.n + nobody.n, everybody, f"the NAT filters nobody; others let in {nobody}"
+            "C5",
+            _split(everybody, nobody),
+            everybody,
+            f"such NATs let in {everybody}, others {nobody}",
+            "the NAT filters nobody",
         ),
         _verdict(
             "C9",
             _needs(bound, unbound),
-            bound.n + unbound.n,
             bound,
-            f"right answers unbound {unbound}; bound, but where each remote gets another mapping, {elsewhere}",
+            f"right answers bound {bound}, unbound {unbound}; bound, but where each remote gets another mapping, {elsewhere}",
         ),
         _verdict(
             "C17",
             _split(shared, own),
-            shared.n + own.n,
             shared,
-            f"the NAT overloads its ports, others {own}; it serves several destinations of one host anyway, {bound}",
+            f"hosts shared a port in {shared}, elsewhere in {own}; several destinations of one host did so in {bound}",
+            "the NAT overloads its ports, if the hosts are different",
         ),
     ]
 
 
-def _verdict(claim: str, word: Word, n: int, rate: Proportion, why: str = "") -> Verdict:
+def _verdict(claim: str, word: Word, rate: Proportion, told: str = "", when: str = "") -> Verdict:
+    """A verdict with what was counted; `when` is the condition under which it holds, if on one."""
     if not rate.n:
-        return Verdict(claim, STATEMENTS[claim], word, n, why=why)
-    return Verdict(claim, STATEMENTS[claim], word, n, rate.estimate, rate.low, rate.high, why)
+        return Verdict(claim, STATEMENTS[claim], "undecided", 0, why=f"no undisturbed attempt of that kind; {told}".rstrip("; "))
+    if word == "conditional":
+        told = f"{when}: {told}"
+    elif word == "undecided":
+        told = f"too few undisturbed attempts, or some each way: {told or rate}"
+    return Verdict(claim, STATEMENTS[claim], word, rate.n, rate.estimate, rate.low, rate.high, told)
 
 
 def _split(some: Proportion, others: Proportion) -> Word:

@@ -114,5 +114,12 @@ def _share(claim: str, statement: str, count: int, n: int, why: str = "") -> Ver
     share = wilson(count, n)
     word = judge(share, 0.9)
     return Verdict(
-        claim, statement, word, n, share.estimate, share.low, share.high, why if word != "undecided" else f"{count} of {n}"
+        claim,
+        statement,
+        word,
+        n,
+        share.estimate,
+        share.low,
+        share.high,
+        why if word != "undecided" else f"{count} of {n} do not tell whether nine in ten do",
     )

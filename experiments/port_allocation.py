@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rawpunch.analysis.ports import hits, own, ports_by, samples
+from rawpunch.analysis.ports import MOSTLY, hits, own, ports_by, samples
 from rawpunch.analysis.statistics import wilson
+from rawpunch.analysis.tables import keep
 from rawpunch.nat import personas
 from rawpunch.nat.behavior import Allocation, Mapping
 from rawpunch.scene import Nat, Scene
@@ -65,9 +66,15 @@ def attempt(cell: Cell) -> Sampling:
 
 def verdicts(attempts: pd.DataFrame, run: Dataset) -> list[Verdict]:
     """Of the driver asked for: is each SYN accounted for, can ports that count be told, can drawn ones? And do both agree?"""
-    everything, main = samples(run), attempts["driver"] == run.manifest.driver
-    table = everything[everything["driver"] == run.manifest.driver]
-    attempts, mine = attempts[main], own(table)
+    attempts = attempts[attempts["driver"] == run.manifest.driver]
+    good = keep(attempts).attempts
+    if good.empty:
+        return [
+            Verdict("C14", "ports that count can be told, and drawn ones cannot", "undecided", 0, why="no undisturbed sample")
+        ]
+    everything = samples(run)
+    mine = own(everything[everything["driver"] == run.manifest.driver])
+    table = everything[everything["attempt"].isin(good["attempt"])]
     sent, mapped = int(attempts["syn_a"].sum()), len(mine)
     whole = wilson(mapped, sent)
     found = [
@@ -119,8 +126,14 @@ def _alike(run: Dataset) -> list[Verdict]:
 
 
 def _told(statement: str, table: pd.DataFrame, tries: int, *, never: bool = False) -> Verdict:
-    if table.empty:
-        return Verdict("C14", statement, "undecided", 0, why="no such NAT was sampled")
-    hit, made = hits(table, tries)
-    rate = wilson(made - hit if never else hit, made)
-    return Verdict("C14", statement, judge(rate, 0.9), made, rate.estimate, rate.low, rate.high)
+    """Samples are what is counted: the ports of one depend on each other."""
+    shares = [hits(sample, tries) for _, sample in table.groupby("attempt", observed=True)]
+    told = [(made - hit if never else hit) >= MOSTLY * made for hit, made in shares if made]
+    statement = f"{statement} (share of samples of which nine ports in ten are{' not' if never else ''})"
+    if not told:
+        return Verdict("C14", statement, "undecided", 0, why="no such NAT was sampled undisturbed")
+    rate = wilson(sum(told), len(told))
+    word = judge(rate, 0.5)
+    guesses = f"{sum(hit for hit, _ in shares)} of {sum(made for _, made in shares)} ports"
+    why = f"too few samples, or some each way; told were {guesses}" if word == "undecided" else f"told were {guesses}"
+    return Verdict("C14", statement, word, rate.n, rate.estimate, rate.low, rate.high, why)

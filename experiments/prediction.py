@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rawpunch.analysis.foretelling import calibration, forecasts, hit
+from rawpunch.analysis.ports import MOSTLY
 from rawpunch.analysis.statistics import wilson
+from rawpunch.analysis.tables import keep
 from rawpunch.nat import personas
 from rawpunch.nat.behavior import Allocation
 from rawpunch.scene import Nat, Scene
@@ -52,9 +54,13 @@ def attempt(cell: Cell) -> Sampling:
     return Sampling(connections=32, sources=Sources.RANDOM, foreign=int(cell["foreign"]))
 
 
-def verdicts(attempts: pd.DataFrame, run: Dataset) -> list[Verdict]:  # noqa: ARG001  the mappings have it all
+def verdicts(attempts: pd.DataFrame, run: Dataset) -> list[Verdict]:
     """Whether ports that count are foretold and others not, and whether stated odds come true."""
+    good = keep(attempts).attempts
+    if good.empty:
+        return [Verdict("C14", "ports that count are met, and drawn ones are not", "undecided", 0, why="no undisturbed sample")]
     table = forecasts(run)
+    table = table[table["attempt"].isin(good["attempt"])]
     made = {name: personas.load(name).behavior.ports.allocation for name in table["nat_a"].unique()}
     counts = table[table["nat_a"].map(made) == Allocation.SEQUENTIAL]
     draws = table[table["nat_a"].map(made).isin([Allocation.RANDOM, Allocation.BANDED])]
@@ -67,11 +73,17 @@ def verdicts(attempts: pd.DataFrame, run: Dataset) -> list[Verdict]:  # noqa: AR
 
 
 def _told(statement: str, table: pd.DataFrame, guesses: int, *, never: bool = False) -> Verdict:
+    """Samples are what is counted: the forecasts of one depend on each other."""
+    statement = f"{statement} (share of samples of which nine ports in ten are{' not' if never else ''})"
     if table.empty:
-        return Verdict("C14", statement, "undecided", 0, why="no such NAT was sampled")
-    share = hit(table, guesses)
-    rate = wilson(share.n - share.successes, share.n) if never else share
-    return Verdict("C14", statement, judge(rate, 0.9), share.n, rate.estimate, rate.low, rate.high)
+        return Verdict("C14", statement, "undecided", 0, why="no such NAT was sampled undisturbed")
+    met = table["rank"] <= guesses
+    shares = (met != never).groupby(table["attempt"], observed=True).mean()
+    rate = wilson(int((shares >= MOSTLY).sum()), len(shares))
+    word = judge(rate, 0.5)
+    told = f"met were {int(met.sum())} of {len(met)} ports"
+    why = f"too few samples, or some each way; {told}" if word == "undecided" else told
+    return Verdict("C14", statement, word, rate.n, rate.estimate, rate.low, rate.high, why)
 
 
 def _honest(table: pd.DataFrame, guesses: int) -> Verdict:

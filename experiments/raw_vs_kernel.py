@@ -92,4 +92,6 @@ def _rate(statement: str, group: pd.DataFrame, *, failing: bool = False) -> Verd
         return Verdict("raw_vs_kernel", statement, "undecided", 0, why="no undisturbed attempt in these cells")
     rate = wilson(n - opened if failing else opened, n)
     # 0.9 is what the interval of ten clean attempts in a row cannot reach, and that of forty does
-    return Verdict("raw_vs_kernel", statement, judge(rate, 0.9), n, rate.estimate, rate.low, rate.high)
+    word = judge(rate, 0.9)
+    why = "the interval does not tell whether nine in ten do" if word == "undecided" else ""
+    return Verdict("raw_vs_kernel", statement, word, n, rate.estimate, rate.low, rate.high, why)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rawpunch.analysis.foretelling import expected, sprays
 from rawpunch.analysis.statistics import wilson
+from rawpunch.analysis.tables import keep
 from rawpunch.scene import Nat, Scene
 from rawpunch.study.experiment import Cell, Factor, Sampling, Sources, Verdict, judge
 from rawpunch.units import MS
@@ -43,15 +44,21 @@ def attempt(cell: Cell) -> Sampling:
     return Sampling(connections=int(cell["opened"]), sources=Sources.RANDOM)
 
 
-def verdicts(attempts: pd.DataFrame, run: Dataset) -> list[Verdict]:  # noqa: ARG001  the mappings have it all
+def verdicts(attempts: pd.DataFrame, run: Dataset) -> list[Verdict]:
     """For each NAT whether its hits lie in the interval of theory, and what that means for the claim."""
+    good = keep(attempts).attempts
+    widest = int(good["syn_a"].max()) if len(good) else 0
+    words = f"a spray of {widest} and {max(TRIED)} SYNs through a NAT that draws its ports mostly misses"
+    if good.empty:
+        return [Verdict("C12", words, "undecided", 0, why="no undisturbed sample")]
     table = sprays(run, TRIED)
+    table = table[table["attempt"].isin(good["attempt"])]
     found = [_as_theory(str(name), group) for name, group in table[table["tried"] == _JUDGED].groupby("nat_a", sort=False)]
     most = table[(table["tried"] == max(TRIED)) & (table["open"] >= 0.9 * table["open"].max())]
-    missed, n = int((most["hits"] == 0).sum()), len(most)
-    rate = wilson(missed, n)
-    words = f"a spray of {int(most['open'].max())} and {max(TRIED)} SYNs through a NAT that draws its ports mostly misses"
-    return [Verdict("C12", words, judge(rate, 0.5), n, rate.estimate, rate.low, rate.high), *found]
+    rate = wilson(int((most["hits"] == 0).sum()), len(most))
+    word = judge(rate, 0.5)
+    why = "too few sprays, or about as many hit as miss" if word == "undecided" else ""
+    return [Verdict("C12", words, word, rate.n, rate.estimate, rate.low, rate.high, why), *found]
 
 
 def _as_theory(name: str, table: pd.DataFrame) -> Verdict:

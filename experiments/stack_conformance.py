@@ -152,7 +152,7 @@ def verdicts(attempts: pd.DataFrame, run: Dataset) -> list[Verdict]:
         compared.sort(key=lambda one: BRANCHES.index(one.branch) if one.branch in BRANCHES else len(BRANCHES))
         found += [_verdict(str(stack), one) for one in compared]
         found.append(_claim(str(stack), compared))
-    return found
+    return found or [_claim("a stack", [])]
 
 
 def _verdict(stack: str, one: Compared) -> Verdict:
@@ -173,7 +173,6 @@ def _claim(stack: str, compared: list[Compared]) -> Verdict:
     """Upheld where a crossing does not open, conditional where something else ends otherwise than by the RFC."""
     good = [one for one in compared if len(one.done) >= LEAST]
     otherwise = [one for one in good if one.ends_otherwise]
-    n = sum(len(one.done) for one in good)
     rate = wilson(len(otherwise), len(good))
     word: Word = "conditional" if otherwise else "refuted"
     why = ", ".join(f"[{one.branch}] {one.seen} for {one.rfc.conduct.outcome}" for one in otherwise)
@@ -189,4 +188,6 @@ def _claim(stack: str, compared: list[Compared]) -> Verdict:
     statement = (
         f"{_called(stack)}: implements simultaneous open incorrectly (share of branches that end otherwise than by RFC 9293)"
     )
-    return Verdict("C19", statement, word, n, rate.estimate, rate.low, rate.high, why)
+    if not good:
+        return Verdict("C19", statement, word, 0, why=why)
+    return Verdict("C19", statement, word, rate.n, rate.estimate, rate.low, rate.high, why)

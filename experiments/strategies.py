@@ -102,39 +102,40 @@ def verdicts(attempts: pd.DataFrame) -> list[Verdict]:
     )
     guessed = table.rate(["prediction"], table.pairs(lambda two: any(map(drawn, two))))
     hopeless = table.rate(PUNCHES, [pair for pair in closed if any(map(drawn, table.nats[pair]))])
-    n_c7, n_c12, n_c14 = reversal.n + through.n, listed.n + hopeless.n, listed.n + guessed.n
+    works_alone = _turned(judge(through, HALF))
     return [
-        _verdict("strategies", "refuted" if against else judge(agreed, OFTEN), agreed.n, agreed, ", ".join(against)),
-        _verdict("C6", _turned(judge(through, HALF)), through.n, through),
+        _verdict("strategies", "refuted" if against else judge(agreed, OFTEN), agreed, ", ".join(against)),
+        _verdict("C6", works_alone, through),
         _verdict(
             "C7",
-            _both(judge(reversal, HALF), _turned(judge(through, HALF))),
-            n_c7,
+            _both(judge(reversal, HALF), works_alone),
             through,
-            f"one side is reachable: it was reached in {reversal}; where neither was, punches opened",
+            f"it was reached in {reversal}; where neither was, punches opened in {through}",
+            "one side is reachable",
         ),
-        _verdict("C8", _turned(judge(through, HALF)), through.n, through),
+        _verdict("C8", works_alone, through),
         _verdict(
             "C12",
             _both(_turned(judge(hopeless, HALF)), _turned(judge(listed, HALF))),
-            n_c12,
             listed,
-            f"ports are drawn and nobody is reachable: {hopeless} punches opened; sequential ports were foretold",
+            f"punches opened then in {hopeless}; sequential ports were foretold in {listed}",
+            "the NAT draws its ports and neither side is reachable",
         ),
         _verdict(
-            "C14",
-            _all(judge(listed, HALF), _turned(judge(guessed, HALF))),
-            n_c14,
-            listed,
-            f"where ports are drawn, {guessed} opened",
+            "C14", _all(judge(listed, HALF), _turned(judge(guessed, HALF))), listed, f"where ports are drawn, {guessed} opened"
         ),
     ]
 
 
-def _verdict(claim: str, word: Word, n: int, rate: Proportion, why: str = "") -> Verdict:
+def _verdict(claim: str, word: Word, rate: Proportion, told: str = "", when: str = "") -> Verdict:
+    """A verdict with what was counted; `when` is the condition under which it holds, if on one."""
     if not rate.n:
-        return Verdict(claim, STATEMENTS[claim], word, n, why=why)
-    return Verdict(claim, STATEMENTS[claim], word, n, rate.estimate, rate.low, rate.high, why)
+        return Verdict(claim, STATEMENTS[claim], "undecided", 0, why=f"no undisturbed attempt of that kind; {told}".rstrip("; "))
+    if word == "conditional":
+        told = f"{when}: {told}"
+    elif word == "undecided":
+        told = f"too few undisturbed attempts, or some each way: {told or rate}"
+    return Verdict(claim, STATEMENTS[claim], word, rate.n, rate.estimate, rate.low, rate.high, told)
 
 
 def _turned(word: Word) -> Word:

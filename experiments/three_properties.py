@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 QUESTION = "Do both NATs need all three properties: reply-SYNs pass, early SYNs are dropped in silence, the port mapping is kept?"
 CLAIMS = ("C13",)
 PROPERTIES = ("reply_syn_passes", "silent", "port_kept")
+WORDS = {
+    "reply_syn_passes": "that reply-SYNs pass",
+    "silent": "that early SYNs are dropped in silence",
+    "port_kept": "that the port is kept",
+}
 FACTORS = {
     "reply_syn_passes": Factor((True, False), "whether a SYN passes that comes from where a SYN went to", fixed=True),
     "silent": Factor((True, False), "whether an unexpected SYN is dropped in silence, and not answered by RST", fixed=True),
@@ -79,14 +84,18 @@ class _Need:
 def _need(group: pd.DataFrame, name: str, *, late: bool) -> _Need:
     """What happens without a property, while the two others hold."""
     fair = group[group[[other for other in PROPERTIES if other != name]].all(axis=1) & ~group[name]]
-    timing = "after A's has come" if late else "before A's comes"
+    timing = _timing(late)
     opened = wilson(int(fair["opened"].sum()), len(fair))
     needed = True if opened.high < 0.5 else False if opened.low > 0.5 else None
     words = {True: "is needed", False: "is not needed", None: "may be needed"}
-    text = f"{name} {words[needed]} when B's SYN leaves {timing} (share that opens without it)"
+    text = f"{name} {words[needed]} if {timing} (share that opens without it)"
     word: Word = "undecided" if needed is None else "upheld"
     why = f"{opened.successes} of {opened.n}" if needed is None else ""
     return _Need(name, late, needed, Verdict("property", text, word, opened.n, opened.estimate, opened.low, opened.high, why))
+
+
+def _timing(late: bool) -> str:
+    return "B's SYN leaves after A's has come" if late else "B's SYN leaves before A's comes"
 
 
 def _rule(good: pd.DataFrame, needs: list[_Need]) -> Verdict:
@@ -95,8 +104,8 @@ def _rule(good: pd.DataFrame, needs: list[_Need]) -> Verdict:
     share = wilson(lawful, len(good))
     whole = good[good[list(PROPERTIES)].all(axis=1)]
     enough = wilson(int(whole["opened"].sum()), len(whole))
-    always = [name for name in PROPERTIES if all(need.needed for need in needs if need.name == name)]
-    idle = [f"{need.name} when B's SYN leaves {'late' if need.late else 'in time'}" for need in needs if need.needed is False]
+    always = [WORDS[name] for name in PROPERTIES if all(need.needed for need in needs if need.name == name)]
+    idle = [f"{WORDS[need.name]}, if {_timing(need.late)}" for need in needs if need.needed is False]
     idle_names = {need.name for need in needs if need.needed is False}
     word: Word
     if enough.low <= 0.5 or any(need.needed is None for need in needs):
@@ -105,8 +114,8 @@ def _rule(good: pd.DataFrame, needs: list[_Need]) -> Verdict:
         word, why = "upheld", ""
     elif always:
         full = [need.late for need in needs if need.needed and need.name in idle_names]
-        when = " or ".join("B's SYN leaves late" if late else "B's SYN leaves in time" for late in sorted(set(full)))
-        why = f"{when or 'one of them is left out'}: always needed are {' and '.join(always)}; not needed is {', '.join(idle)}"
+        when = " or ".join(_timing(late) for late in sorted(set(full)))
+        why = f"{when or 'one of them is left out'}; always needed is {' and '.join(always)}; not needed is {', nor '.join(idle)}"
         word = "conditional"
     else:
         word, why = "refuted", f"not needed is {', '.join(idle)}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,7 +28,10 @@ EXAMPLES = (
 )
 
 _STYLES = {"upheld": "green", "refuted": "red", "conditional": "yellow", "undecided": "dim"}
-_SHORT = {"conditional": "holds only when"}
+_MARK = "*"
+_INDENT = "     "
+_WIDEST = 120
+"""Longer lines are hard to read, however wide the terminal is."""
 
 
 def command(
@@ -40,6 +45,12 @@ def command(
     """Say of each claim whether the data uphold or refute it, and which run says so.
 
     Of each experiment the newest complete run counts, one of the lab before a simulated one; with --run, those just made.
+    n is how many the estimate is of, in [ ] its 95 % interval. A * marks a verdict that its own interval reaches, and that would
+    not be reached if all are to hold together (Holm's procedure).
+
+    With --json: "claims" is a list of objects: claim, text, verdict (upheld, refuted, conditional or undecided), together (false
+    is the *), n, value, low, high, unit, run, why (the condition, or what is missing), and findings, the verdicts behind it, with
+    the same keys and a statement. "tests" is how many of these were reached; "runs" are those asked, with what was left out.
     """
     from rawpunch.study.claims import report
 
@@ -47,7 +58,14 @@ def command(
         raise BadParameter("--quick, --on and --seed say how runs are made", todo="add --run")
     found = report(runs=_make(quick, on, seed, data)) if run else report(data)
     if json:
-        output.document(SCHEMA, {"claims": [each.to_document() for each in found.decisions], "runs": list(found.sources)})
+        output.document(
+            SCHEMA,
+            {
+                "claims": [each.to_document() for each in found.decisions],
+                "tests": found.tests,
+                "runs": list(found.sources),
+            },
+        )
     else:
         _show(found)
     missing = sum(source.not_measured for source in found.sources)
@@ -80,21 +98,52 @@ def _make(quick: bool, on: str, seed: int | None, data: Path | None) -> list[Dat
 
 
 def _show(found: Report) -> None:
+    """On a terminal paragraphs of its width; elsewhere a line for each claim, to be searched and cut."""
+    from rawpunch.study.claims import together_in_words
+
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
     for each in found.decisions:
-        output.data(_line(each))
-    for source in found.sources:
-        output.data(
-            f"{source.run} ({source.driver}): {source.attempts} attempts; "
-            f"left out: {source.disturbed} disturbed, {source.not_measured} not measured"
-        )
+        output.data(_paragraph(each, min(width, _WIDEST)) if width else _line(each))
+    if not found.sources:
+        return
+    told = together_in_words(found, _MARK)
+    output.data(f"{textwrap.fill(told, min(width, _WIDEST))}\n" if width else told)
+    output.table(
+        ["run", "driver", "attempts", "disturbed", "not measured"],
+        [(source.run, source.driver, source.attempts, source.disturbed, source.not_measured) for source in found.sources],
+        right=["attempts", "disturbed", "not measured"],
+    )
+    output.data("Disturbed attempts and those that were not measured are left out.")
 
 
 def _line(each: Decision) -> str:
+    why = f" ({each.why})" if each.why else ""
+    return "  ".join([f"{each.claim:<3}", f"{_word(each):<15}", *filter(None, _figures(each)), f"{each.text}{why}"])
+
+
+def _paragraph(each: Decision, width: int) -> str:
+    """The claim, the verdict with its condition, and what it rests on."""
+    word = _word(each)
+    why = f"{' ' if each.verdict == 'conditional' else ': '}{each.why}" if each.why else ""
+    lines = [*_wrapped(f"{each.claim:<5}{each.text}", width), *_wrapped(f"{_INDENT}{word}{why}", width)]
+    lines = [line.replace(f"{_INDENT}{word}", _INDENT + output.styled(word, _STYLES[each.verdict], sys.stdout)) for line in lines]
+    rests_on = "  ".join(filter(None, _figures(each)))
+    return "\n".join([*lines, *([_INDENT + rests_on] if rests_on else []), ""])
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, subsequent_indent=_INDENT, break_on_hyphens=False)
+
+
+def _word(each: Decision) -> str:
+    from rawpunch.study.claims import in_words
+
+    return in_words(each) + ("" if each.together else _MARK)
+
+
+def _figures(each: Decision) -> tuple[str, str, str]:
     from rawpunch.study.claims import figures
 
-    word = output.styled(f"{_SHORT.get(each.verdict, each.verdict):<15}", _STYLES[each.verdict], sys.stdout)
     if each.deciding is None:
-        return f"{each.claim:<4} {word} {each.text} ({each.why})"
-    shown, source = each.deciding.verdict, each.deciding.source
-    why = f" ({each.why})" if each.why else ""
-    return f"{each.claim:<4} {word} n={shown.n}  {figures(shown)}  {source.run}  {each.text}{why}"
+        return "", "", ""
+    return f"n={each.deciding.verdict.n}", figures(each.deciding.verdict), each.deciding.source.run

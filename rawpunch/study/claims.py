@@ -1,5 +1,10 @@
 """The claims, and what the runs at hand say of them. Verdicts are computed, by the experiments, from data; none is kept.
 
+Each verdict is reached by its own 95 % interval: whoever asks about one claim is told how sure that one is. Of many such verdicts
+some are wrong by chance, so a report also says which of them would be reached if all were to hold together, by Holm's procedure:
+every run is asked again at the stricter confidence, whatever its intervals are of. The others are marked and not withdrawn,
+as that is the answer to another question, and more attempts decide it.
+
 python -m rawpunch.study.claims data/sample > experiments/README.md    # the page, from the runs that come with the source
 """
 
@@ -8,11 +13,13 @@ from __future__ import annotations
 import sys
 import tomllib
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from rawpunch.analysis.statistics import CONFIDENCE, at_confidence, holm_by_intervals
 from rawpunch.dataset.layout import list_runs
 from rawpunch.dataset.store import Dataset, load
 from rawpunch.errors import RawpunchError
@@ -54,6 +61,8 @@ class Finding:
 
     source: Source
     verdict: Verdict
+    together: bool = True
+    """Whether it is still reached when all verdicts of the report are to hold together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +76,9 @@ class Decision:
     """The finding of most attempts among those that decide it; None when none does."""
     findings: tuple[Finding, ...]
     why: str
+    """When it holds, if on conditions; what is missing, if it is undecided."""
+    together: bool
+    """Whether the verdict is the same when all of the report are to hold together; an undecided one is."""
 
     def to_document(self) -> dict[str, Any]:
         """As a JSON-able document."""
@@ -75,6 +87,7 @@ class Decision:
             "claim": self.claim,
             "text": self.text,
             "verdict": self.verdict,
+            "together": self.together,
             "n": shown.n if shown else 0,
             "value": shown.value if shown else None,
             "low": shown.low if shown else None,
@@ -82,7 +95,9 @@ class Decision:
             "unit": shown.unit if shown else "",
             "run": self.deciding.source.run if self.deciding else None,
             "why": self.why,
-            "findings": [found.verdict.to_document() | {"run": found.source.run} for found in self.findings],
+            "findings": [
+                found.verdict.to_document() | {"together": found.together, "run": found.source.run} for found in self.findings
+            ],
         }
 
 
@@ -92,6 +107,13 @@ class Report:
 
     decisions: tuple[Decision, ...]
     sources: tuple[Source, ...]
+    tests: int
+    """How many verdicts on claims were reached, of which some might be wrong by chance."""
+
+    @property
+    def alone(self) -> tuple[str, ...]:
+        """The claims whose verdict rests on its own interval alone."""
+        return tuple(each.claim for each in self.decisions if not each.together)
 
 
 @cache
@@ -118,22 +140,72 @@ def report(root: Path | None = None, *, runs: Iterable[Dataset] | None = None) -
         root: the folder that holds runs; RAWPUNCH_DATA or ./data if not given.
         runs: these runs instead of those in the folder.
     """
-    chosen = list(runs) if runs is not None else list(_newest(root))
+    asked = [_ask(run) for run in (runs if runs is not None else _newest(root))]
+    together = _together(asked)
     findings: dict[str, list[Finding]] = {}
-    sources = []
-    for run in chosen:
-        source = _source(run)
-        sources.append(source)
-        for verdict in Experiment.load(source.experiment).verdicts(run):
-            findings.setdefault(verdict.claim, []).append(Finding(source, verdict))
-    drivers = {source.driver for source in sources} if runs is not None else set()
+    for number, each in enumerate(asked):
+        for place, verdict in enumerate(each.verdicts):
+            found = Finding(each.source, verdict, verdict.verdict == "undecided" or (number, place) in together)
+            findings.setdefault(verdict.claim, []).append(found)
+    drivers = {each.source.driver for each in asked} if runs is not None else set()
     return Report(
         tuple(
             decide(claim, text, findings.get(claim, []), _missing(claim, runs is None, drivers))
             for claim, text in claims().items()
         ),
-        tuple(sources),
+        tuple(each.source for each in asked),
+        len(_tests(asked)),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A run and what it says."""
+
+    run: Dataset
+    experiment: Experiment
+    source: Source
+    verdicts: list[Verdict]
+    """Those on claims."""
+
+
+def _ask(run: Dataset) -> _Asked:
+    source = _source(run)
+    experiment = Experiment.load(source.experiment)
+    return _Asked(run, experiment, source, _on_claims(experiment, run))
+
+
+def _on_claims(experiment: Experiment, run: Dataset) -> list[Verdict]:
+    return [verdict for verdict in experiment.verdicts(run) if not verdict.is_expectation]
+
+
+def _tests(asked: Sequence[_Asked]) -> list[tuple[int, int]]:
+    """The verdicts that were reached: the run's number, and its place among those of the run."""
+    return [
+        (number, place)
+        for number, each in enumerate(asked)
+        for place, verdict in enumerate(each.verdicts)
+        if verdict.verdict != "undecided"
+    ]
+
+
+def _together(asked: Sequence[_Asked]) -> set[tuple[int, int]]:
+    """Those of the verdicts that hold together, with the chance of a single wrong one among all at 5 %."""
+    tests = _tests(asked)
+
+    def decided(confidence: float, left: AbstractSet[int]) -> set[int]:
+        with at_confidence(confidence):
+            again = {
+                number: _on_claims(asked[number].experiment, asked[number].run) for number in {tests[one][0] for one in left}
+            }
+        return {
+            one
+            for one in left
+            for number, place in [tests[one]]
+            if again[number][place].verdict == asked[number].verdicts[place].verdict
+        }
+
+    return {tests[one] for one in holm_by_intervals(len(tests), decided, level=1 - CONFIDENCE)}
 
 
 def _missing(claim: str, all_at_hand: bool, drivers: Collection[str]) -> str:
@@ -166,23 +238,36 @@ def decide(claim: str, text: str, findings: Sequence[Finding], missing: str) -> 
         findings: what was found.
         missing: why there is none, if there is none.
     """
+    word = _word(findings)
+    stands = word == _word([found for found in findings if found.together])
     decided = [found for found in findings if found.verdict.verdict != "undecided"]
     if not decided:
         why = "; ".join(dict.fromkeys(found.verdict.why for found in findings if found.verdict.why))
-        return Decision(claim, text, "undecided", None, tuple(findings), why if findings else missing)
-    words = {found.verdict.verdict for found in decided}
-    word: Word = words.pop() if len(words) == 1 else _SEVERAL
+        return Decision(claim, text, word, None, tuple(findings), why if findings else missing, stands)
     matching = [found for found in decided if found.verdict.verdict == word] or decided
     deciding = max(matching, key=lambda found: found.verdict.n)
-    why = "" if word != _SEVERAL else "; ".join(dict.fromkeys(map(_condition, decided)))
-    return Decision(claim, text, word, deciding, tuple(findings), why)
+    return Decision(claim, text, word, deciding, tuple(findings), _condition(decided) if word == _SEVERAL else "", stands)
 
 
-def _condition(found: Finding) -> str:
-    verdict = found.verdict
-    if verdict.verdict == _SEVERAL:
-        return f"holds only when {verdict.why}"
-    return f"{verdict.verdict}: {verdict.statement}"
+def _word(findings: Iterable[Finding]) -> Word:
+    words = {found.verdict.verdict for found in findings} - {"undecided"}
+    return "undecided" if not words else words.pop() if len(words) == 1 else _SEVERAL
+
+
+def _condition(decided: Sequence[Finding]) -> str:
+    """When a claim holds, in words that follow on "holds only when", or else which halves of it were upheld and which not."""
+    conditions = dict.fromkeys(found.verdict.why for found in decided if found.verdict.verdict == _SEVERAL)
+    halves = dict.fromkeys(
+        f"{found.verdict.verdict} that {found.verdict.statement}" for found in decided if found.verdict.verdict != _SEVERAL
+    )
+    return "; ".join([*conditions, *halves])
+
+
+def in_words(decision: Decision) -> str:
+    """The verdict as a reader needs it: ``upheld``, ``holds only when``, ``holds in part``; the condition follows in `why`."""
+    if decision.verdict != _SEVERAL:
+        return decision.verdict
+    return "holds only when" if any(found.verdict.verdict == _SEVERAL for found in decision.findings) else "holds in part"
 
 
 def _newest(root: Path | None) -> Iterator[Dataset]:
@@ -219,6 +304,16 @@ def figures(verdict: Verdict) -> str:
     return f"{verdict.value:.3g} [{verdict.low:.3g}, {verdict.high:.3g}]{unit}"
 
 
+def together_in_words(found: Report, mark: str) -> str:
+    """What a report says of its many verdicts, in one sentence."""
+    rule = f"if all {found.tests} verdicts are to hold together, with a chance of 5 % of one that is wrong (Holm's procedure)"
+    if not found.tests:
+        return "No verdict was reached."
+    if not found.alone:
+        return f"Each would be reached as well {rule}."
+    return f"{mark} marks what would not be reached {rule}; more attempts tell."
+
+
 def page(found: Report) -> str:
     """The report as a page: claims with their verdicts, then the experiments."""
     lines = [
@@ -230,18 +325,21 @@ def page(found: Report) -> str:
         "",
         "## The claims",
         "",
-        "Verdicts are computed from the data; intervals are 95 %. *Undecided* claims say why.",
+        "Verdicts are computed from the data, each by its own 95 % interval; n is how many the estimate is of. *Undecided*",
+        "claims say why.",
+        "Attempts that the machine disturbed are left out by rule, and counted below. " + together_in_words(found, "†"),
         "",
         "| claim | in our words | verdict | n | estimate | run |",
         "|---|---|---|---|---|---|",
     ]
     for each in found.decisions:
         shown = each.deciding.verdict if each.deciding else None
-        verdict = "holds only on conditions" if each.verdict == _SEVERAL else each.verdict
+        mark = "" if each.together else " †"
+        why = (": " if each.verdict != _SEVERAL else " ") + each.why if each.why else ""
         cells = (
             each.claim,
             each.text,
-            f"**{verdict}**" + (f": {each.why}" if each.why else ""),
+            f"**{in_words(each)}**{mark}{why}",
             str(shown.n) if shown else "",
             figures(shown) if shown else "",
             each.deciding.source.run if each.deciding else "",
@@ -253,7 +351,8 @@ def page(found: Report) -> str:
             told = finding.verdict
             value = f", {figures(told)}" if figures(told) else ""
             why = f" ({told.why})" if told.why else ""
-            lines.append(f"- {each.claim}, {told.verdict}: {told.statement}: n = {told.n}{value}{why}")
+            mark = "" if finding.together else " †"
+            lines.append(f"- {each.claim}, {told.verdict}{mark}: {told.statement}: n = {told.n}{value}{why}")
     lines += ["", "## The runs", "", "| run | driver | attempts | disturbed, left out | not measured |", "|---|---|---|---|---|"]
     lines += [
         f"| {source.run} | {source.driver} | {source.attempts} | {source.disturbed} | {source.not_measured} |"

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import pytest
 
 from rawpunch.cli.app import main
-from rawpunch.study.claims import claims
+from rawpunch.cli.claims_command import _show
+from rawpunch.dataset.store import load
+from rawpunch.study.claims import claims, report
+
+SAMPLE = Path(__file__).resolve().parents[2] / "data" / "sample"
 
 
 def test_without_runs_everything_is_undecided(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -26,7 +31,33 @@ def test_json_is_one_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     document = json.loads(capsys.readouterr().out)
     assert document["schema"] == "rawpunch.claims/1"
     assert [claim["claim"] for claim in document["claims"]] == list(claims())
-    assert document["runs"] == []
+    assert (document["tests"], document["runs"]) == (0, [])
+    assert all(claim["together"] and claim["verdict"] == "undecided" and claim["why"] for claim in document["claims"])
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("columns", [80, 120, 200])
+def test_a_terminal_shows_what_fits(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No line is longer than it is wide; each claim begins a paragraph with its verdict and what that rests on."""
+    found = report(runs=[load(next((SAMPLE / name).iterdir())) for name in ("mixed_open", "binding")])
+    stdout = _Terminal()
+    monkeypatch.setattr("sys.stdout", stdout)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("NO_COLOR", "1")
+    _show(found)
+    text = stdout.getvalue()
+    assert max(map(len, text.splitlines())) <= min(columns, 120)
+    paragraphs = {part.split()[0]: part for part in text.split("\n\n")}
+    assert [name for name in paragraphs if name.startswith("C")] == list(claims())
+    assert "     upheld" in paragraphs["C4"]
+    assert "holds only when" in paragraphs["C5"]
+    assert "n=" in paragraphs["C5"]
+    assert "the NAT filters nobody" in " ".join(paragraphs["C5"].split())
+    assert "undecided: none of these runs" in " ".join(paragraphs["C22"].split())
 
 
 @pytest.mark.parametrize("words", [["--quick"], ["--seed", "3"], ["--on", "sim"]])

@@ -49,8 +49,10 @@ def test_silence_is_the_property_that_timing_replaces(carry: Carry) -> None:
     found = carry("three_properties", repeats=5)
     rule = _of(found, "C13")
     assert rule.verdict == "conditional"
-    needed = "always needed are reply_syn_passes and port_kept"
-    assert rule.why == f"B's SYN leaves late: {needed}; not needed is silent when B's SYN leaves in time"
+    assert rule.why == (
+        "B's SYN leaves after A's has come; always needed is that reply-SYNs pass and that the port is kept; "
+        "not needed is that early SYNs are dropped in silence, if B's SYN leaves before A's comes"
+    )
     assert rule.n == 80
     early = carry("three_properties", "offset=0.0", "silent=true", repeats=1)
     assert _of(early, "C13").verdict == "undecided"
