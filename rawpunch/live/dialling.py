@@ -52,6 +52,7 @@ class Diallers:
             try:
                 message, _ = self._channel.receive()
             except RawpunchError:
+                self._close()
                 return
             try:
                 self._channel.send(self._answer(message))
@@ -68,16 +69,27 @@ class Diallers:
         return {"closed": True}
 
     def dial(
-        self, *, local: str, remote: str, at_ns: int, until_ns: int, most_tries: int, ports: list[int] | None = None
+        self,
+        *,
+        local: str,
+        remote: str,
+        anew: bool,
+        at_ns: int,
+        until_ns: int,
+        most_tries: int,
+        say_so: bool = False,
+        ports: list[int] | None = None,
     ) -> dict[str, Any]:
         """Try from an instant on.
 
         Args:
-            local: the endpoint that one socket is bound to for all tries; "" to bind none, and to take a new socket for each try.
+            local: the endpoint that is dialled from; "" for whatever the kernel gives, another one for each try.
             remote: what is dialled.
+            anew: whether each try has a socket of its own; else one is dialled with again, and keeps its port.
             at_ns: instant of the first try.
             until_ns: when patience ends.
             most_tries: how many there may be.
+            say_so: whether to answer ``{"began_ns": NS}`` before the first try.
             ports: the first and the last of the ephemeral range that the kernel of this network namespace is to draw from
                 meanwhile; None to leave it as it is.
 
@@ -87,8 +99,10 @@ class Diallers:
         there = Endpoint.parse(remote)
         before = self._draw_from(ports)
         try:
-            attempt = self._bound(Endpoint.parse(local), there) if local else self._anew(there)
+            attempt = self._attempt(Endpoint.parse(local) if local else None, there, anew=anew)
             began_ns = sleep_until(at_ns)
+            if say_so:
+                self._channel.send({"began_ns": began_ns})
             tries, number = 0, errno.ETIMEDOUT
             while number and tries < most_tries and now_ns() < until_ns:
                 tries += 1
@@ -115,30 +129,26 @@ class Diallers:
         _RANGE.write_text(f"{ports[0]} {ports[1]}", encoding="ascii")
         return before
 
-    def _bound(self, local: Endpoint, remote: Endpoint) -> Callable[[int], int]:
-        """A try from the one port: a refused socket is dialled with again, and keeps its port."""
-        self._sock = _socket()
-        self._sock.bind((local.address, local.port))
-        call, where = self._sock.connect_ex, (remote.address, remote.port)
+    def _attempt(self, local: Endpoint | None, remote: Endpoint, *, anew: bool) -> Callable[[int], int]:
+        """One try, given when patience ends; it returns the error's number, or 0."""
+        where = (remote.address, remote.port)
 
         def attempt(until_ns: int) -> int:
-            number = call(where)
+            sock = self._opened(local) if anew or self._sock is None else self._sock
+            number = sock.connect_ex(where)
             while number in _PENDING and now_ns() < until_ns:
-                number = call(where)
+                number = sock.connect_ex(where)
             return number
 
         return attempt
 
-    def _anew(self, remote: Endpoint) -> Callable[[int], int]:
-        """A try from a socket of its own, to which the kernel gives a port."""
-        where = (remote.address, remote.port)
-
-        def attempt(until_ns: int) -> int:  # noqa: ARG001  a port of this host answers at once
-            self._close()
-            self._sock = _socket()
-            return self._sock.connect_ex(where)
-
-        return attempt
+    def _opened(self, local: Endpoint | None) -> socket.socket:
+        """A new socket instead of the one before."""
+        self._close()
+        self._sock = _socket()
+        if local is not None:
+            self._sock.bind((local.address, local.port))
+        return self._sock
 
     def _close(self) -> None:
         if self._sock is not None:

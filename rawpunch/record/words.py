@@ -78,7 +78,7 @@ class EndKind(Word):
     REPLAY = "replay", "One side of a captured flow or of a script, played again."
     UDP = "udp", "A UDP socket that greets its peer until it is heard."
     PROBER = "prober", "Crafted segments that take the stack at the other end through a branch of an opening."
-    DIALLING = "dialling", "A kernel socket that dials again, from its one bound port, whenever it is refused or reset."
+    DIALLING = "dialling", "Kernel sockets that dial from one bound port, again whenever they are refused or reset."
     UNBOUND = "unbound", "Kernel sockets without a port of their own, one after the other, until one is connected."
     PUNCHING = "punching", "A peer that meets the other one at a rendezvous server and punches, as `rawpunch punch` does."
     STACK = "stack", "A stack of the user's: a program that is told when to open a connection, and says how that ended."

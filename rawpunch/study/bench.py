@@ -23,6 +23,7 @@ from rawpunch.errors import BadParameter, LabBroken
 from rawpunch.lab import wiring
 from rawpunch.lab.lab import Lab
 from rawpunch.live.end import Order
+from rawpunch.record.rows import AttemptRow
 from rawpunch.rng import stream
 from rawpunch.scene import OBSERVERS, SIDES, Scene
 from rawpunch.scene import Side as SideName
@@ -31,6 +32,7 @@ from rawpunch.study.orders import orders_of
 from rawpunch.study.planned import Planned
 from rawpunch.study.sampling import Sampled, connection_of, first_seen, request, sample_of, silence_ruleset
 from rawpunch.study.schedule import Schedule
+from rawpunch.study.stage import Stage
 from rawpunch.units import MS, SECOND
 
 __all__ = ["Bench", "Done", "LabBench", "Planned", "Recording", "Side"]
@@ -143,6 +145,8 @@ class LabBench:
         self._samplers: dict[SideName, Channel] = {}
         self._third: Channel | None = None
         self._stacks: set[tuple[SideName, str]] = set()
+        self._stage: Stage | None = None
+        self._recording = False
         self._questions = 1
         self._ports = 0
         self._dice = stream(seed, "schedule")
@@ -161,6 +165,8 @@ class LabBench:
             self._samplers.clear()
             self._third = None
             self._stacks.clear()
+            self._stage = None
+            self._recording = False
             self._hosts.clear()
 
     @property
@@ -177,7 +183,6 @@ class LabBench:
             return
         self.close()
         self._lab = Lab(scene, rootless=self._rootless, nats=self._nats, seed=self._seed).__enter__()
-        self._lab.record()
         cpus = sorted(os.sched_getaffinity(0))
         self._hosts = {
             side: self._lab.start(f"host{side.upper()}", "rawpunch.live.worker:serve", {"cpu": cpu})
@@ -196,7 +201,7 @@ class LabBench:
         Raises:
             LabBroken: something in the lab died; nothing of this part is kept.
         """
-        _, lost_before = self.lab.flush(None)
+        lost_before = self._record()
         made: list[Done] = []
         self._start_stacks(attempts)
         for batch in _batches(attempts):
@@ -232,6 +237,29 @@ class LabBench:
         scene = self.lab.scene
         address = {"RAWPUNCH_ADDRESS": scene.host_address(side), "RAWPUNCH_GATEWAY": wiring.inside_of(scene, side)}
         return address | {"RAWPUNCH_DEVICE": "eth0"}
+
+    def _record(self) -> int:
+        """Record from here on; returns how many packets the recorder lost before."""
+        if not self._recording:
+            self.lab.record()
+            self._recording = True
+        return self.lab.flush(None)[1]
+
+    def stage(self, attempts: list[Planned]) -> list[AttemptRow]:
+        """Have programs do what is planned, one attempt after the other, in a lab where nothing is recorded.
+
+        Raises:
+            LabBroken: something in the lab died; nothing of this part is kept.
+        """
+        if self._recording:
+            scene = self.lab.scene
+            self.close()
+            self.use(scene)
+        if self._stage is None:
+            self._stage = Stage(self.lab, self._seed)
+        rows = [self._stage.make(planned) for planned in attempts]
+        self.lab.check()
+        return rows
 
     def _sampler(self, side: SideName) -> Channel:
         """Who sends SYNs that nobody answers, on a side's host."""
@@ -279,7 +307,7 @@ class LabBench:
             LabBroken: something in the lab died; nothing of this part is kept.
         """
         sampler = self._sampler("a")
-        _, lost_before = self.lab.flush(None)
+        lost_before = self._record()
         samples = []
         for planned in attempts:
             sample = sample_of(planned, self.lab.scene, self._seed, self._ports)

@@ -7,7 +7,8 @@ An experiment is a Python file with these names at its top level:
     FACTORS: dict[str, Factor]                 what is varied
     REPEATS: int                               attempts per cell by default
     scene(cell) -> Scene                       the world an attempt of this cell needs
-    attempt(cell) -> Attempt                   what the two ends do in it; or -> Sampling, where only ports are looked at
+    attempt(cell) -> Attempt                   what the two ends do in it; or -> Sampling, where only ports are looked at;
+                                               or -> Dialling or Session, where it is programs that are watched (`staged`)
     verdicts(attempts) -> list[Verdict]        conclusions from the attempts table, and from nothing else
 
 and, where all combinations of levels or a fixed grid would waste attempts, as in the search for an edge:
@@ -39,6 +40,7 @@ from rawpunch.errors import BadParameter, UnknownName, Unreadable
 from rawpunch.live.end import Scheduler
 from rawpunch.scene import Scene
 from rawpunch.study.aiming import Aim
+from rawpunch.study.staged import Staged
 from rawpunch.units import MS, SECOND, US, format_duration, parse_duration_ns
 from rawpunch.wire.segment import DEFAULT_TTL
 
@@ -236,7 +238,7 @@ class Experiment:
         self.beside: tuple[str, ...] = getattr(module, "BESIDE", ())
         self.drivers: tuple[str, ...] = getattr(module, "DRIVERS", DRIVERS)
         self.scene: Callable[[Cell], Scene] = module.scene
-        self.attempt: Callable[[Cell], Attempt | Sampling] = module.attempt
+        self.attempt: Callable[[Cell], Attempt | Sampling | Staged] = module.attempt
         self._refine: Callable[..., list[dict[str, Level]]] | None = getattr(module, "refine", None)
         self._sensible: Callable[[Cell], bool] = getattr(module, "sensible", lambda _cell: True)
         self._verdicts: Callable[..., list[Verdict]] = module.verdicts

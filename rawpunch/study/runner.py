@@ -122,15 +122,18 @@ class Job:
         return list(self._by_scene(plan, f"order after {len(attempts)}"))
 
     def _by_scene(self, plan: list[tuple[str, Cell, int]], order: str) -> Iterator[tuple[Scene, list[Planned]]]:
-        by_scene: dict[tuple[Scene, bool], list[Planned]] = {}
+        by_scene: dict[tuple[Scene, type], list[Planned]] = {}
         for name, cell, repeat in plan:
             own, wanted = self.experiment.scene(cell), self.experiment.attempt(cell)
             scene = own.model_copy(update={f"nat_{side}": nat for side, nat in self.nats.items()})
-            if isinstance(wanted, Sampling):
-                planned = Planned(name, cell_name(cell), cell, repeat, Attempt(), wanted, scene=scene)
-            else:
-                planned = Planned(name, cell_name(cell), cell, repeat, wanted, scene=scene)
-            by_scene.setdefault((scene, isinstance(wanted, Sampling)), []).append(planned)
+            match wanted:
+                case Sampling():
+                    planned = Planned(name, cell_name(cell), cell, repeat, Attempt(), wanted, scene=scene)
+                case Attempt():
+                    planned = Planned(name, cell_name(cell), cell, repeat, wanted, scene=scene)
+                case _:
+                    planned = Planned(name, cell_name(cell), cell, repeat, Attempt(), staged=wanted, scene=scene)
+            by_scene.setdefault((scene, planned.kind), []).append(planned)
         for number, ((scene, _), attempts) in enumerate(by_scene.items()):
             stream(self.seed, order, number).shuffle(attempts)
             yield scene, attempts
@@ -247,7 +250,7 @@ class _Carrying:
                     self.bench.use(scene)
                     self._note_scene()
                 for planned in attempts:
-                    if batch and (len(batch) == PART_ATTEMPTS or (batch[0].sampling is None) != (planned.sampling is None)):
+                    if batch and (len(batch) == PART_ATTEMPTS or batch[0].kind is not planned.kind):
                         self._make(batch)
                         batch = []
                     batch.append(planned)
@@ -278,6 +281,12 @@ def _part(bench: Bench, writer: RunWriter, batch: list[Planned], capture: Path, 
     """Make and write one part."""
     part = writer.next_part()
     name = writer.capture_name(part)
+    if batch[0].staged is not None:
+        if not isinstance(bench, LabBench):
+            raise BadParameter(f"the driver {bench.name} cannot stage programs", todo='say DRIVERS = ("lab",)')
+        staged = Rows(bench.stage(batch), [], [], [])
+        writer.write_part(part, staged.tables(), levels={planned.cell_name: dict(planned.cell) for planned in batch})
+        return
     if batch[0].sampling is not None:
         sampled = bench.sample(batch, capture)
         rows, dropped = rows_of_samples(sampled, driver=bench.name, capture_name=name), sampled.dropped

@@ -1,0 +1,59 @@
+"""A peer of a session: it meets the other one at a rendezvous server, punches, sends so many octets, and counts what comes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from typing import Any, Final
+
+from rawpunch.channel import Channel
+from rawpunch.errors import RawpunchError
+from rawpunch.live.punching import Failed, punch
+from rawpunch.wire.endpoint import Endpoint
+
+_WAIT_S: Final = 10.0
+"""How long the other one is waited for."""
+_SILENCE_S: Final = 20.0
+"""How long its octets are."""
+
+
+def serve(channel: Channel) -> None:
+    """Hold a session whenever it is asked for, until the channel closes.
+
+    Requests: the arguments of `_session`. Answers: what it returns; ``{"failed": why}`` when no connection came about, and
+    ``{"unable": why}`` when something else went wrong.
+    """
+    channel.send({"ready": True})
+    while True:
+        try:
+            message, _ = channel.receive()
+        except RawpunchError:
+            return
+        try:
+            channel.send(_session(**message))
+        except Failed as error:
+            channel.send({"failed": f"{error.what} ({error.why})"})
+        except (RawpunchError, OSError) as error:
+            channel.send({"unable": str(error)})
+
+
+def _session(server: str, token: str, octets: int, method: Any) -> dict[str, Any]:
+    punched = asyncio.run(punch(Endpoint.parse(server), token, method=method, wait_s=_WAIT_S))
+    with punched.won.sock as sock:
+        sock.settimeout(_SILENCE_S)
+        sender = threading.Thread(target=sock.sendall, args=(os.urandom(octets),))
+        sender.start()
+        came = 0
+        while came < octets and (text := sock.recv(1 << 16)):
+            came += len(text)
+        sender.join()
+    timing = punched.timing
+    return {
+        "came": came,
+        "local": str(punched.won.local),
+        "remote": str(punched.won.remote),
+        "method": punched.won.method,
+        "start_ns": timing.start_ns,
+        "opened_ns": timing.opened_ns,
+    }
