@@ -109,11 +109,11 @@ def _show(found: Report) -> None:
     told = together_in_words(found, _MARK)
     output.data(f"{textwrap.fill(told, min(width, _WIDEST))}\n" if width else told)
     output.table(
-        ["run", "driver", "attempts", "disturbed", "not measured"],
+        ["run", "driver", "attempts", "disturbed", "unmeasured"],
         [(source.run, source.driver, source.attempts, source.disturbed, source.not_measured) for source in found.sources],
-        right=["attempts", "disturbed", "not measured"],
+        right=["attempts", "disturbed", "unmeasured"],
     )
-    output.data("Disturbed attempts and those that were not measured are left out.")
+    output.data("Disturbed and unmeasured attempts are left out.")
 
 
 def _line(each: Decision) -> str:
@@ -122,13 +122,16 @@ def _line(each: Decision) -> str:
 
 
 def _paragraph(each: Decision, width: int) -> str:
-    """The claim, the verdict with its condition, and what it rests on."""
+    """The claim, the verdict with its condition, and what was found that decides it."""
     word = _word(each)
     why = f"{' ' if each.verdict == 'conditional' else ': '}{each.why}" if each.why else ""
     lines = [*_wrapped(f"{each.claim:<5}{each.text}", width), *_wrapped(f"{_INDENT}{word}{why}", width)]
     lines = [line.replace(f"{_INDENT}{word}", _INDENT + output.styled(word, _STYLES[each.verdict], sys.stdout)) for line in lines]
-    rests_on = "  ".join(filter(None, _figures(each)))
-    return "\n".join([*lines, *([_INDENT + rests_on] if rests_on else []), ""])
+    if each.deciding is not None:
+        n, value, run = _figures(each)
+        rests_on = f"{each.deciding.verdict.statement}: {', '.join(filter(None, (value, n, run)))}"
+        lines += [output.styled(line, "dim", sys.stdout) for line in _wrapped(_INDENT + rests_on, width)]
+    return "\n".join([*lines, ""])
 
 
 def _wrapped(text: str, width: int) -> list[str]:
