@@ -15,7 +15,8 @@
 # # Timing windows
 #
 # How late may the second SYN leave? Where something answers an early SYN with a RST (a NAT, or a host without one), it must leave
-# before the first one arrives: the window is one one-way delay wide, each way. Where nobody answers, there is no window.
+# before the first one arrives: the window is one one-way delay wide, each way. Where nobody answers, there is no window. The delay
+# that counts is the one from NAT to NAT, however far the hosts are behind their NATs.
 # The data are the newest run of `timing_window` in `data/runs`, or else the sample that comes with the toolkit.
 
 # %%
@@ -25,9 +26,18 @@ import os
 import rawpunch
 from rawpunch.analysis.forest import errors_figure
 from rawpunch.analysis.ladder import ladder_of
-from rawpunch.analysis.tables import keep, success_by
-from rawpunch.analysis.timing import launch_errors, median_of, offsets_three_ways, window_edges, with_times
-from rawpunch.analysis.window_plots import edges_figure, window_figure
+from rawpunch.analysis.tables import keep
+from rawpunch.analysis.timing import (
+    clock_shifts,
+    launch_errors,
+    median_of,
+    offsets_three_ways,
+    shares_of_delays,
+    window_edges,
+    with_times,
+)
+from rawpunch.analysis.window_plots import delays_figure, edges_figure, window_figure
+from rawpunch.errors import BadParameter
 
 run = rawpunch.load("timing_window", root=os.environ.get("RAWPUNCH_DATA", "../data"))
 timed = with_times(run.attempts, run.segments)
@@ -42,6 +52,10 @@ print(
 #
 # Each mark is an attempt, placed by what the captures say: when the second end's SYN passed its own NAT (or left its host, where there
 # is none), after the first one's SYN had come to the other side of it. The axis is linear around zero, logarithmic beyond.
+#
+# `direct` has no NAT; `silent` NATs drop a SYN that they do not expect, the others reset it. `unequal` has legs of 1:3, `lopsided`
+# half the delay on the way back. The hosts are next to their NATs, but in `deep`, where each is one and a half delays behind its own,
+# and in `askew`, where A is a delay behind its NAT and B half a delay.
 
 # %%
 window_figure(usual, ["path", "one_way_ns"], title="Which attempts opened?")
@@ -49,7 +63,9 @@ window_figure(usual, ["path", "one_way_ns"], title="Which attempts opened?")
 # %% [markdown]
 # ## Where is the edge?
 #
-# A threshold is fitted for each path, delay and order, each attempt measured against its own one-way delay; the interval is a bootstrap's.
+# A's SYN passes its own NAT after its way there, and comes to B's NAT after the delay between the two. B's SYN passes that after its
+# own way there. So the latest start of B that is lawful is the delay from NAT to NAT, plus what A has farther to its NAT than B.
+# A threshold is fitted for each path, delay and order, each attempt measured against its own delays; the interval is a bootstrap's.
 # The offsets were not a grid: each round tried what the rounds before had left open.
 
 # %%
@@ -63,6 +79,23 @@ for edge in edges:
         f"{edge.levels['path']:<10} {edge.one_way_ns / 1e6:7.3f} ms measured, {edge.first.upper()} first: latest start "
         f"{edge.latest_ns / 1e6:7.3f} ms, {middle:+.0f} us [{low:+.0f}, {high:+.0f}], n = {edge.beyond.n}"
     )
+
+# %% [markdown]
+# ## From NAT to NAT, or from host to host?
+#
+# The same edges, against both delays. On the diagonal lies what is as wide as that delay: hosts that are four delays from each other
+# (`deep`) have the window of one, and what moves it is but the difference of their ways to their NATs (`askew`).
+
+# %%
+delays_figure(edges, title="From NAT to NAT, or from host to host?")
+
+# %%
+try:
+    between, rest = shares_of_delays(edges)
+    print(f"each ms from NAT to NAT widens the window by {between} ms")
+    print(f"each ms more from host to host, beside it, by {rest} ms (n counts edges)")
+except BadParameter as error:
+    print(error)
 
 # %% [markdown]
 # ## Is the offset known?
@@ -97,11 +130,13 @@ errors_figure(by_scheduler, title="How late a SYN leaves", xlabel="after its pla
 # %% [markdown]
 # ## Clocks that lie
 #
-# B starts when its own clock says so; ten minutes ago it was set too far ahead, or has run at another rate since. One-way delay 20 ms.
+# All namespaces of a lab share one clock, so a peer's own is simulated: B starts when its clock says so, and ten minutes ago that was
+# set too far ahead, or has run at another rate since (20,000 ppb: 12 ms in ten minutes). Both mean to start at once. What the clock
+# makes of that is planned, the captures say what came of it; it opens where that is less than the window.
 
 # %%
-clocks = run.attempts[(run.attempts["ahead_ns"] != 0) | (run.attempts["drift_ppb"] != 0)]
-success_by(clocks, ["ahead_ns", "drift_ppb"])
+clocks = timed[(timed["ahead_ns"] != 0) | (timed["drift_ppb"] != 0)]
+clock_shifts(clocks).round(3)
 
 # %% [markdown]
 # ## One in time, one too late

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from rawpunch.analysis.edges import Edge, threshold_edge
-from rawpunch.analysis.statistics import Estimate, enough_resamples, stated_confidence
+from rawpunch.analysis.statistics import Estimate, enough_resamples, stated_confidence, wilson
 from rawpunch.analysis.tables import keep
 from rawpunch.errors import BadParameter
 from rawpunch.record.words import Outcome
@@ -244,6 +244,37 @@ def median_of(values: Sequence[float], *, seed: int = 0, confidence: float | Non
     )
     interval = drawn.confidence_interval
     return Estimate(float(np.median(sample)), float(interval.low), float(interval.high), (sample.size,))
+
+
+def clock_shifts(timed: pd.DataFrame) -> pd.DataFrame:
+    """What a clock of B's that shows something else than A's did to the start and to the attempt, of the undisturbed ones.
+
+    A row for each `ahead_ns` and `drift_ppb`, with `n`, `planned_ms` (B's start after A's, as the clock makes it), `captured_ms`
+    (the median one by capture), `window_ms` (the window to that side, median), `opened`, and a 95 % interval `low` to `high` of
+    the share that opened.
+
+    Args:
+        timed: attempts with their times, see `with_times`, which were to start at once.
+    """
+    import pandas as pd  # noqa: PLC0415  as above
+
+    rows = []
+    for (ahead_ns, drift_ppb), group in keep(timed).attempts.groupby(["ahead_ns", "drift_ppb"], observed=True):
+        share = wilson(int(group["opened"].sum()), len(group))
+        rows.append(
+            {
+                "ahead_ns": ahead_ns,
+                "drift_ppb": drift_ppb,
+                "n": len(group),
+                "planned_ms": group["planned_offset_ns"].median() / MS,
+                "captured_ms": float(group["offset_ns"].median()) / MS,
+                "window_ms": (group["way_ns"] + group["farther_ns"]).median() / MS,
+                "opened": share.successes,
+                "low": share.low,
+                "high": share.high,
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def launch_errors(attempts: pd.DataFrame) -> pd.DataFrame:

@@ -134,10 +134,11 @@ def delays_figure(edges: Sequence[WindowEdge], *, title: str) -> Figure:
             axes.scatter(
                 [end[place] for end in mine],
                 [end[2] for end in mine],
-                s=34,
-                color=COLOURS[index % len(COLOURS)],
+                s=26 + 22 * (len(paths) - index),  # what lies in one place lies in rings
+                facecolors="none",
+                edgecolors=COLOURS[index % len(COLOURS)],
+                linewidths=1.4,
                 marker=_MARKERS[index % len(_MARKERS)],
-                alpha=0.8,
                 label=f"{path}  (n={len(mine)})",
             )
         axes.set_xscale("log")
