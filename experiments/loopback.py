@@ -33,7 +33,7 @@ FACTORS = {
         (EPHEMERAL_PORTS,), "ports that the host's kernel draws from; only the one that dials itself needs them"
     ),
 }
-REPEATS = 60
+REPEATS = 100
 
 THOUSANDS: Final = 1_000
 """Tries from which it is thousands."""

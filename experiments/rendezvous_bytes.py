@@ -32,7 +32,7 @@ BOUND: Final = 0.001
 """Octets of the server's for each of the users', from which it has a part in it."""
 _LEAST: Final = 6
 """Sessions that a slope is computed from."""
-_UNIT: Final = "octets at the server per octet of the users'"
+_UNIT: Final = "octets at the server per million of the users'"
 _STATEMENT: Final = "user data never touches the server that introduces two peers"
 
 
@@ -53,9 +53,9 @@ def verdicts(attempts: pd.DataFrame) -> list[Verdict]:
     users, server, n = list(good["user_octets"].astype(float)), list(good["server_octets"].astype(float)), len(good)
     if n < _LEAST or len(set(users)) < 2:
         return [Verdict("C22", _STATEMENT, "undecided", n, why="too few sessions, or all carried the same")]
-    grown = slope(users, server)
-    word: Word = "upheld" if grown.high < BOUND else "refuted" if grown.low > BOUND else "undecided"
-    why = f"the interval of the slope reaches over {BOUND}: more sessions are needed"
+    grown = slope([octets / 1e6 for octets in users], server)
+    word: Word = "upheld" if grown.high < 1e6 * BOUND else "refuted" if grown.low > 1e6 * BOUND else "undecided"
+    why = f"the interval of the slope reaches over {1e6 * BOUND:.0f}: more sessions are needed"
     if word != "undecided":
         why = f"{median(server):.0f} octets at the server in the median session, which had up to {max(users):.0f} of the users'"
     return [Verdict("C22", _STATEMENT, word, n, grown.value, grown.low, grown.high, why, _UNIT)]

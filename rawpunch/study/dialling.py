@@ -13,6 +13,7 @@ from rawpunch.machine import Ending
 from rawpunch.record.rows import AttemptRow
 from rawpunch.record.words import EndKind, Outcome, Pattern
 from rawpunch.rng import stream
+from rawpunch.scene import SIDES
 from rawpunch.study.planned import Planned
 from rawpunch.study.staged import MOST_TRIES, Dialling, Way
 from rawpunch.units import MS, SECOND
@@ -59,22 +60,22 @@ class Diallings:
         scene = self._lab.scene
         link = dialling.way is Way.LINK
         hosts = ("hostA", "hostB") if link else ("hostA", "hostA")
-        addresses = (scene.host_address("a"), scene.host_address("b")) if link else (_LOOPBACK, _LOOPBACK)
-        ends = [Endpoint(address, port + number) for number, address in enumerate(addresses)]
+        ends = [Endpoint(scene.host_address(side) if link else _LOOPBACK, port + number) for number, side in enumerate(SIDES)]
+        seen = [Endpoint(scene.public_address(side) if link else _LOOPBACK, port + number) for number, side in enumerate(SIDES)]
         a, b = programs = [self._program(host, place) for place, host in enumerate(hosts)]
-        first = _words(dialling, ends[0], ends[1], at_ns)
+        first = _words(dialling, ends[0], seen[1], at_ns)
         first["until_ns"] += _LONGER_NS
         first["most_tries"] = MOST_TRIES
         a.send({"dial": first | {"say_so": True}})
         began_ns = _told(a)["began_ns"]
         b_ns = now_ns() + _ARMING_NS + dice.randrange(dialling.lag_ns)
-        b.send({"dial": _words(dialling, ends[1], ends[0], b_ns)})
+        b.send({"dial": _words(dialling, ends[1], seen[0], b_ns)})
         told = [_told(program) for program in reversed(programs)][::-1]
         time.sleep((sum(scene.one_way_ns) + _SETTLE_NS) / SECOND)  # the last segments
         evidence = [program.ask({"tell": True})["evidence"] for program in programs]
         for program in programs:
             program.ask({"close": True})
-        return _row_of_two(planned, ends, (began_ns, b_ns), told, evidence)
+        return _row_of_two(planned, ends, seen, (began_ns, b_ns), told, evidence)
 
     def _itself(self, planned: Planned, dialling: Dialling, at_ns: int, place: int) -> AttemptRow:
         """One program, and a port of its range: an even one, for Linux gives those first (__inet_hash_connect)."""
@@ -113,7 +114,12 @@ def _told(program: Channel) -> dict[str, Any]:
 
 
 def _row_of_two(
-    planned: Planned, ends: list[Endpoint], starts: tuple[int, int], told: list[dict[str, Any]], evidence: list[dict[str, int]]
+    planned: Planned,
+    ends: list[Endpoint],
+    seen: list[Endpoint],
+    starts: tuple[int, int],
+    told: list[dict[str, Any]],
+    evidence: list[dict[str, int]],
 ) -> AttemptRow:
     *at_ends, pattern = patterns_of(told, evidence)
     columns: dict[str, Any] = {}
@@ -131,8 +137,8 @@ def _row_of_two(
         outcome=outcome,
         cause=cause,
         pattern=pattern,
-        remote_a=str(ends[1]),
-        remote_b=str(ends[0]),
+        remote_a=str(seen[1]),
+        remote_b=str(seen[0]),
         planned_offset_ns=starts[1] - starts[0],
         disturbed=_missed(told),
         **columns,
