@@ -92,8 +92,8 @@ delays_figure(edges, title="From NAT to NAT, or from host to host?")
 # %%
 try:
     between, rest = shares_of_delays(edges)
-    print(f"each ms from NAT to NAT widens the window by {between} ms")
-    print(f"each ms more from host to host, beside it, by {rest} ms (n counts edges)")
+    for what, share in (("from NAT to NAT", between), ("more from host to host", rest)):
+        print(f"each ms {what} widens the window by {share.value:.4f} ms [{share.low:.4f}, {share.high:.4f}], {share.n[0]} edges")
 except BadParameter as error:
     print(error)
 
@@ -114,7 +114,8 @@ errors_figure(differences, title="Three ways to know an offset", xlabel="differe
 
 # %%
 for name, values in differences.items():
-    print(f"{name}: median of the size {median_of([abs(value) for value in values])} us")
+    size = median_of([abs(value) for value in values])
+    print(f"{name}: median of the size {size.value:.1f} us [{size.low:.1f}, {size.high:.1f}], n = {size.n[0]}")
 
 # %% [markdown]
 # ## How punctual is a start?
@@ -139,11 +140,13 @@ clocks = timed[(timed["ahead_ns"] != 0) | (timed["drift_ppb"] != 0)]
 clock_shifts(clocks).round(3)
 
 # %% [markdown]
-# ## One in time, one too late
+# ## In time, and too late
+#
+# The closest ones of either kind; with the hosts next to their NATs, and far behind them.
 
 # %%
-resetting = keep(usual).attempts.query("path == 'resetting'").dropna(subset=["too_late_ns"])
-for opened, group in resetting.groupby("opened"):
+near = keep(usual).attempts.query("path in ('resetting', 'deep')").dropna(subset=["too_late_ns"])
+for (path, opened), group in near.groupby(["path", "opened"], observed=True, sort=False):
     closest = group.loc[group["too_late_ns"].abs().idxmin()]
-    print(f"{closest['too_late_ns'] / 1000:+.0f} us, {closest['outcome']}")
+    print(f"{path}, {closest['too_late_ns'] / 1000:+.0f} us, {closest['outcome']}")
     print(ladder_of(run, closest["attempt"]).text())
