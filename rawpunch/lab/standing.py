@@ -141,6 +141,11 @@ def clean() -> list[str]:
     return removed
 
 
+def _is_ours(pid: int) -> bool:
+    """Whether a process has this one's user namespace, as from a shell inside the lab: who is in it cannot enter it."""
+    return Path(f"/proc/{pid}/ns/user").stat().st_ino == Path("/proc/self/ns/user").stat().st_ino
+
+
 def execute(standing: Standing, node: str, command: list[str]) -> NoReturn:
     """Become a command inside a node of the standing lab.
 
@@ -153,7 +158,7 @@ def execute(standing: Standing, node: str, command: list[str]) -> NoReturn:
         raise UnknownName(f"the lab has no host {node!r}", todo=f"one of {', '.join(standing.nodes)}")
     try:
         network = os.open(f"/proc/{standing.pid}/fd/{standing.nodes[node]}", os.O_RDONLY | os.O_CLOEXEC)
-        if standing.rootless:
+        if standing.rootless and not _is_ours(standing.pid):
             enter(os.open(f"/proc/{standing.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC), CLONE_NEWUSER)
         enter(network, CLONE_NEWNET)
     except OSError as error:
