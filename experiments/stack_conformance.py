@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from rawpunch.analysis.conformance import Compared, conducts, expected
+from rawpunch.analysis.conformance import AS_RFC, Compared, by_paragraph, conducts, expected
 from rawpunch.analysis.statistics import wilson
 from rawpunch.analysis.tables import keep
 from rawpunch.scene import Scene
-from rawpunch.study.experiment import Attempt, Cell, Factor, Verdict, Word
+from rawpunch.study.experiment import Attempt, Cell, Factor, Table, Verdict, Word
 from rawpunch.tcp.profiles import LINUX, RFC9293, Profile, profile
 from rawpunch.units import MS
 
@@ -89,11 +90,13 @@ CROSSING: Final = "SYN 0; SYN-ACK 0 1"
 PROGRAM: Final = "cmd:"
 """Before a stack that is a program: see `rawpunch.live.stack_program`."""
 _LONGEST_NAME: Final = 40
+_ANSWER: Final = "SYN-ACK 0 1"
 SILENT: Final = ("", "SYN 0")
 """Branches after whose last packet the stack is left to itself."""
 LEAST: Final = 2
 """Attempts without which a branch is not judged."""
 
+DRIVERS = ("lab", "sim", "live")
 QUESTION = "Does a stack answer as RFC 9293 says in each branch of an opening, from SYN-SENT and from SYN-RECEIVED?"
 CLAIMS = ("C19",)
 FACTORS = {
@@ -141,6 +144,38 @@ def _give_up_ns(branch: str) -> int:
 def verdicts(attempts: pd.DataFrame, run: Dataset) -> list[Verdict]:
     """For each branch, whether the stack answers as the RFC says or as it is known to; and from all of them, the claim."""
     found: list[Verdict] = []
+    for stack, compared in _compared(attempts, run):
+        found += [_verdict(stack, one) for one in compared]
+        found.append(_claim(stack, compared))
+    return found or [_claim("a stack", [])]
+
+
+def table(attempts: pd.DataFrame, run: Dataset) -> Table:
+    """What the RFC expects of a stack, and what it did, paragraph by paragraph."""
+    rows: list[tuple[str, ...]] = []
+    feet = []
+    for stack, compared in _compared(attempts, run):
+        mine = by_paragraph(compared)
+        rows += [(*row, _called(stack)) for row in mine]
+        as_rfc = sum(row[-1] == AS_RFC for row in mine)
+        feet.append(f"{_called(stack)}: {as_rfc} of {len(mine)} branches as the RFC says")
+    feet.append("numbers count from the initial ones; what is put is written as in rawpunch.tcp.branches")
+    columns: tuple[str, ...] = (
+        "paragraph",
+        "put to it",
+        "RFC: what it says; how it ends",
+        "seen, if otherwise",
+        "n",
+        "",
+        "stack",
+    )
+    if len({row[-1] for row in rows}) < 2:
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
+    return Table(columns, rows, "\n".join(feet), ("n",))
+
+
+def _compared(attempts: pd.DataFrame, run: Dataset) -> Iterator[tuple[str, list[Compared]]]:
+    """Each stack, with its branches in the order in which they are listed."""
     for stack, of_stack in keep(attempts).attempts.groupby("stack", observed=True):
         known = _known(str(stack))
         compared = []
@@ -150,9 +185,7 @@ def verdicts(attempts: pd.DataFrame, run: Dataset) -> list[Verdict]:
             tables = (expected(str(branch), table, one_way_ns=ONE_WAY_NS, give_up_ns=give_up_ns) for table in (RFC9293, known))
             compared.append(Compared(str(branch), list(done.values()), *tables))
         compared.sort(key=lambda one: BRANCHES.index(one.branch) if one.branch in BRANCHES else len(BRANCHES))
-        found += [_verdict(str(stack), one) for one in compared]
-        found.append(_claim(str(stack), compared))
-    return found or [_claim("a stack", [])]
+        yield str(stack), compared
 
 
 def _verdict(stack: str, one: Compared) -> Verdict:
@@ -170,7 +203,7 @@ def _called(stack: str) -> str:
 
 
 def _claim(stack: str, compared: list[Compared]) -> Verdict:
-    """Upheld where a crossing does not open, conditional where something else ends otherwise than by the RFC."""
+    """Upheld where a crossing is not answered or does not open, conditional where only other branches end otherwise."""
     good = [one for one in compared if len(one.done) >= LEAST]
     otherwise = [one for one in good if one.ends_otherwise]
     rate = wilson(len(otherwise), len(good))
@@ -181,6 +214,8 @@ def _claim(stack: str, compared: list[Compared]) -> Verdict:
         word, why = "undecided", "the crossing itself was not put to it, or too seldom"
     elif crossing.ends_otherwise:
         word = "upheld"
+    elif not any(_ANSWER in one.said.split(", ") for one in crossing.done):
+        word, why = "upheld", f"it answers a SYN that crosses its own with no SYN-ACK: {crossing.done[0]}"
     elif otherwise:
         why = f"the branch is another than the crossing, which opens: {why}"
     elif len(good) < len(BRANCHES):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from rawpunch.machine import Ending
 from rawpunch.tcp.branches import GAP_NS, Walked, parse_branch, walk
@@ -79,6 +81,46 @@ class Compared:
         seen = " or ".join(map(str, conducts)) or "not seen"
         known = "as known, " if conducts == [self.known.conduct] else ""
         return f"{known}{seen} (RFC: {self.rfc.conduct})"
+
+
+AS_RFC: Final = "as the RFC"
+AS_KNOWN: Final = "as known"
+OTHERWISE: Final = "OTHERWISE"
+DIFFERS: Final = "ends OTHERWISE"
+_PARAGRAPH: Final = re.compile(r"RFC \d+(?:, [\d.]*\d(?:, (?:figure \d+|[a-z]+))?)?")
+_IN_WORDS: Final = {"first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8}
+
+
+def paragraph(source: str) -> str:
+    """The first paragraph that a citation names: RFC, section, and the step there."""
+    found = _PARAGRAPH.match(source)
+    return found[0] if found else source
+
+
+def _order(text: str) -> tuple[list[int], str]:
+    """RFCs and sections by their numbers, steps by theirs."""
+    numbers = [int(number) for number in re.findall(r"\d+", text)]
+    return [*numbers, _IN_WORDS.get(text.rpartition(", ")[2], 0)], text
+
+
+def by_paragraph(compared: Sequence[Compared]) -> list[tuple[str, str, str, str, str, str]]:
+    """Rows of a table, one paragraph's together: paragraph, what is put, what the RFC expects, what was seen, how often, a word.
+
+    What was seen as expected is left empty, and so is a paragraph's name below itself.
+    """
+    rows = []
+    before = ""
+    for one in sorted(compared, key=lambda one: _order(paragraph(one.rfc.source))):
+        name = paragraph(one.rfc.source)
+        word = AS_KNOWN if one.done and one.as_known == len(one.done) else DIFFERS if one.ends_otherwise else OTHERWISE
+        if one.done and one.as_rfc == len(one.done):
+            word = AS_RFC
+        seen = "" if word == AS_RFC else " or ".join(map(str, dict.fromkeys(one.done))) or "nothing"
+        rows.append(
+            (name if name != before else "", one.branch or "(silence)", str(one.rfc.conduct), seen, str(len(one.done)), word)
+        )
+        before = name
+    return rows
 
 
 def expected(branch: str, profile: Profile, *, one_way_ns: int, give_up_ns: int) -> Expected:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,11 +15,15 @@ from rawpunch.errors import BadParameter, PartialData, RawpunchError
 
 if TYPE_CHECKING:
     from rawpunch.dataset.store import Dataset
+    from rawpunch.study.bench import Bench
+    from rawpunch.study.experiment import Experiment
+    from rawpunch.study.live_bench import LiveBench
     from rawpunch.study.runner import Job
 
 SCHEMA = "rawpunch.run/1"
 
 DataOption = Annotated[Path | None, typer.Option("--data", help="Folder that holds runs (default: RAWPUNCH_DATA, or ./data).")]
+LIVE = "live"
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 SeedOption = Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Seed of all chance; drawn and recorded if absent.")]
 
@@ -29,12 +34,17 @@ EXAMPLES = (
     "rawpunch run raw_vs_kernel --set ends=raw-raw --set one_way_ns=20ms --repeat 50 --seed 7",
     "rawpunch run raw_vs_kernel --nat-a symmetric-sequential --nat-b rst-sender --repeat 5",
     "rawpunch run --resume data/runs/raw_vs_kernel/20260131-142530-7f3a",
+    'rawpunch run stack_conformance --stack "cmd:python -m rawpunch.live.stack_program"',
+    "rawpunch run stack_conformance --on live",
+    'rawpunch run stack_conformance --on live --target 198.18.2.2 --stack "cmd:ip netns exec x my-stack"',
 )
 
 
 def command(
     what: Annotated[str, typer.Argument(metavar="NAME|FILE", help="An experiment's name, or a Python file of yours.")] = "",
-    on: Annotated[str, typer.Option(help="The driver: lab or sim.")] = "lab",
+    on: Annotated[
+        str, typer.Option(help="The driver: lab, sim, or live, where a prober takes a stack through its branches from here.")
+    ] = "lab",
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="FACTOR=LEVEL[,LEVEL]", help="Use these levels of a factor.")
     ] = None,
@@ -43,28 +53,60 @@ def command(
     resume: Annotated[Path | None, typer.Option(metavar="DIR", help="Go on with a stopped run; NAME may be left out.")] = None,
     nat_a: NatOption = "",
     nat_b: NatOption = "",
+    stack: Annotated[
+        str,
+        typer.Option(
+            metavar="kernel|cmd:PROGRAM|PROFILE",
+            help="The stack under test, where an experiment has one. A program is told on its standard input when to open; "
+            "how: pydoc rawpunch.live.stack_program.",
+        ),
+    ] = "",
+    target: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS[:PORT]", help="With --on live: where the stack opens from; the loopback if it is left out."
+        ),
+    ] = "",
+    policy: Annotated[
+        Path | None,
+        typer.Option(help="With --on live: who consented to be a target (TOML), as for `rawpunch replay`."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and touch nothing.")] = False,
     data: DataOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Carry out an experiment, in the lab or simulated: attempts, captures, dataset, verdicts."""
+    """Carry out an experiment, in the lab, simulated or live: attempts, captures, dataset, verdicts."""
     nats, made = makes(nat_a, nat_b)
-    job = replace(_job(what, on, settings or [], repeat, seed, resume), nats=nats, made=made)
+    job = replace(_job(what, on, settings or [], repeat, seed, resume, stack), nats=nats, made=made)
+    if (target or policy) and job.driver != LIVE:
+        raise BadParameter("--target and --policy are for --on live", why=f"the driver is {job.driver}")
+    bench = _live(job, target, policy) if job.driver == LIVE else None
     if dry_run:
-        _show(job)
+        _show(job, bench)
         return
-    dataset = carry_out(job, data, resume)
+    dataset = carry_out(job, data, resume, bench)
     document = document_of(dataset)
     if json:
         output.document(SCHEMA, document)
     else:
-        print_tables(dataset)
-        print_verdicts(document["verdicts"])
+        _print_result(job.experiment, dataset, document["verdicts"])
         output.data(f"\nrun: {dataset.path}")
     finish(document)
 
 
-def _job(what: str, on: str, settings: list[str], repeat: int | None, seed: int | None, resume: Path | None) -> Job:
+def _live(job: Job, target: str, policy: Path | None) -> LiveBench:
+    """The bench of a live path, when the policy allows it."""
+    from rawpunch.study.live_bench import LOOPBACK, LiveBench
+    from rawpunch.wire.endpoint import Endpoint
+
+    if job.nats:
+        raise BadParameter("a live path has the NATs that it has", todo="leave --nat-a and --nat-b out, or --on lab")
+    if not target:
+        return LiveBench(job.seed, LOOPBACK, policy)
+    return LiveBench(job.seed, Endpoint.parse(target) if ":" in target else Endpoint(target, 0), policy)
+
+
+def _job(what: str, on: str, settings: list[str], repeat: int | None, seed: int | None, resume: Path | None, stack: str) -> Job:
     from rawpunch.dataset.store import Manifest
     from rawpunch.rng import draw_seed
     from rawpunch.study.experiment import Experiment, Factor
@@ -73,7 +115,7 @@ def _job(what: str, on: str, settings: list[str], repeat: int | None, seed: int 
     if resume is None:
         if not what:
             raise BadParameter("no experiment is named", todo="rawpunch experiments lists them")
-        experiment = Experiment.load(what).with_settings(settings)
+        experiment = _with_stack(Experiment.load(what).with_settings(settings), stack)
         return Job(experiment, repeat or experiment.repeats, draw_seed() if seed is None else seed, on)
     before = Manifest.read(resume)
     experiment = Experiment.load(what or before.experiment)
@@ -81,10 +123,20 @@ def _job(what: str, on: str, settings: list[str], repeat: int | None, seed: int 
         if name in experiment.factors:
             factor = experiment.factors[name]
             experiment.factors[name] = Factor(levels, factor.meaning, factor.fixed)
-    return Job(experiment.with_settings(settings), repeat or before.repeats, before.seed if seed is None else seed, before.driver)
+    experiment = _with_stack(experiment.with_settings(settings), stack)
+    return Job(experiment, repeat or before.repeats, before.seed if seed is None else seed, before.driver)
 
 
-def carry_out(job: Job, data: Path | None, resume: Path | None = None) -> Dataset:
+def _with_stack(experiment: Experiment, stack: str) -> Experiment:
+    """The experiment with that stack under test; unlike a setting it may have commas."""
+    if stack:
+        if "stack" not in experiment.factors:
+            raise BadParameter(f"{experiment.name} has no stack under test", todo="leave --stack out")
+        experiment.factors["stack"] = replace(experiment.factors["stack"], levels=(stack,))
+    return experiment
+
+
+def carry_out(job: Job, data: Path | None, resume: Path | None = None, bench: Bench | None = None) -> Dataset:
     """Run a job with progress on stderr, and say how to go on if it is cut short."""
     from rawpunch.study.runner import begin, run
 
@@ -92,8 +144,8 @@ def carry_out(job: Job, data: Path | None, resume: Path | None = None) -> Datase
     output.say(f"{job.experiment.name}: seed {job.seed}, {writer.path}")
     how_to_go_on = f"rawpunch run {job.experiment.name} --resume {writer.path}"
     try:
-        with output.progress(job.size, "attempts") as told:
-            return run(job, writer, progress=told)
+        with bench or nullcontext(), output.progress(job.size, "attempts") as told:
+            return run(job, writer, progress=told, bench=bench)
     except KeyboardInterrupt:
         output.say(f"interrupted; {writer.manifest.attempts} finished attempts are kept. Go on: {how_to_go_on}")
         raise
@@ -115,6 +167,20 @@ def document_of(dataset: Dataset) -> dict[str, Any]:
         "capture_drops": sum(dataset.manifest.capture_drops.values()),
         "verdicts": list(dataset.manifest.verdicts),
     }
+
+
+def _print_result(experiment: Experiment, dataset: Dataset, verdicts: list[dict[str, Any]]) -> None:
+    """The experiment's own table, and of the expectations in it those that were not met; or success by cell, and all verdicts."""
+    table = experiment.table(dataset)
+    if table is None:
+        print_tables(dataset)
+        print_verdicts(verdicts)
+        return
+    output.table(list(table.columns), table.rows, right=list(table.right))
+    output.data(f"{table.foot}\n")
+    met = [verdict for verdict in verdicts if _is_expectation(verdict) and verdict["verdict"] == "upheld"]
+    print_verdicts([verdict for verdict in verdicts if verdict not in met])
+    output.data(f"{len(met)} expectations are met; rawpunch runs show {dataset.path} lists them")
 
 
 def print_tables(dataset: Dataset) -> None:
@@ -200,19 +266,21 @@ def finish(document: dict[str, Any]) -> None:
         raise typer.Exit(1)
 
 
-def _show(job: Job) -> None:
+def _show(job: Job, bench: Bench | None) -> None:
     from rawpunch.lab.features import choose_delay_way
     from rawpunch.lab.wiring import AUTO, describe, made_by
     from rawpunch.scene import SIDES
 
-    simulated = job.driver == "sim"
-    way = "" if simulated else choose_delay_way()
+    way = choose_delay_way() if job.driver == "lab" else ""
     for number, (scene, attempts) in enumerate(job.groups()):
         output.data(f"# scene {number}: {len(attempts)} attempts, {job.repeats} per cell, seed {job.seed}")
         for cell in dict.fromkeys(planned.cell_name for planned in attempts):
             output.data(f"#   {cell}")
-        if simulated:
+        if job.driver == "sim":
             output.data(scene.model_dump_json())
+            continue
+        if bench is not None:
+            output.data(", ".join(f"{name}: {what}" for name, what in bench.describe().items() if name != "scene"))
             continue
         for command in describe(scene, way, {side: made_by(scene, side, job.made.get(side, AUTO)) for side in SIDES}):
             output.data(command)

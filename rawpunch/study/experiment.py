@@ -17,8 +17,9 @@ and, where all combinations of levels or a fixed grid would waste attempts, as i
     refine(attempts) -> list[cell]             what to try next, given all attempts so far; one attempt for each cell it names,
                                                [] when enough is known. It is asked again after each round.
     DRIVERS: tuple[str, ...]                   who can make it, where not every driver can: ("lab",)
+    table(attempts) -> Table                   what is printed of a run, instead of how many attempts of each cell opened
 
-`verdicts` and `refine` may take the run as a second argument, and look at its other tables too.
+`verdicts`, `refine` and `table` may take the run as a second argument, and look at its other tables too.
 It declares and never acts, so that any driver can run it.
 """
 
@@ -199,7 +200,19 @@ class Verdict:
         return asdict(self)
 
 
-def _asked(question: Callable[..., list[Answer]], run: Dataset) -> list[Answer]:
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A run's result as a table."""
+
+    columns: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    foot: str = ""
+    """What is to be said below it."""
+    right: tuple[str, ...] = ()
+    """Columns that are set to the right."""
+
+
+def _asked(question: Callable[..., Answer], run: Dataset) -> Answer:
     if len(inspect.signature(question).parameters) == 1:
         return question(run.attempts)
     return question(run.attempts, run)
@@ -242,6 +255,7 @@ class Experiment:
         self._refine: Callable[..., list[dict[str, Level]]] | None = getattr(module, "refine", None)
         self._sensible: Callable[[Cell], bool] = getattr(module, "sensible", lambda _cell: True)
         self._verdicts: Callable[..., list[Verdict]] = module.verdicts
+        self._table: Callable[..., Table] | None = getattr(module, "table", None)
 
     @classmethod
     def load(cls, what: str) -> Experiment:
@@ -280,6 +294,10 @@ class Experiment:
     def verdicts(self, run: Dataset) -> list[Verdict]:
         """What a run of it says."""
         return _asked(self._verdicts, run)
+
+    def table(self, run: Dataset) -> Table | None:
+        """Its own table of a run of it; None if it has none."""
+        return _asked(self._table, run) if self._table is not None else None
 
     @property
     def refines(self) -> bool:

@@ -20,7 +20,7 @@ from rawpunch.capture.pcapng import RAW_IP, Interface, Recorded, write_pcapng
 from rawpunch.channel import Channel
 from rawpunch.clock import now_ns
 from rawpunch.errors import BadParameter, LabBroken
-from rawpunch.live.policy import CappedPort, Entry, check_consent
+from rawpunch.live.policy import CappedPort, Entry, check_consent, is_free
 from rawpunch.live.replay_alone import address_towards, check_target
 from rawpunch.live.sockets import RawPort
 from rawpunch.live.worker import Worker
@@ -34,6 +34,8 @@ from rawpunch.tcp.branches import parse_branch
 from rawpunch.units import MS, SECOND
 from rawpunch.wire.endpoint import Endpoint
 
+LOOPBACK: Final = Endpoint("127.0.0.1", 0)
+"""The target that needs nobody's leave: this host's own kernel."""
 VANTAGE: Final = "hostA:eth0"
 """Where a prober's packets are recorded, in the words of a scene."""
 _FIRST_PORT: Final = 20_000
@@ -112,9 +114,9 @@ class LiveBench:
     def __init__(self, seed: int, target: Endpoint, policy: Path | None = None) -> None:
         self._seed = seed
         self._target = target
-        self._entry: Entry | None = check_target(target if target.port else replace(target, port=_FIRST_PORT), policy)
-        if self._entry is not None and not target.port:
+        if not target.port and not is_free(target):
             raise BadParameter(f"{target.address} was named without a port", why="its owner allows ports", todo="ADDRESS:PORT")
+        self._entry: Entry | None = check_target(target, policy) if target.port else None
         self._address = _opposite(target)
         self._notebook = _Notebook()
         self._hosts: dict[str, Channel] = {}
@@ -204,7 +206,7 @@ class LiveBench:
         wanted = planned.attempt
         if wanted.end_a != "prober" or wanted.end_b not in {"kernel", "stack"}:
             raise BadParameter(
-                f"{planned.cell_name}: end A is {wanted.end_a} and end B {wanted.end_b}",
+                f"{planned.cell_name}: end A is {wanted.end_a}, end B is {wanted.end_b}",
                 why="on a live path a prober takes a kernel, or a program that is a stack, through branches",
                 todo="--on lab, or --stack kernel, or --stack cmd:PROGRAM",
             )

@@ -164,7 +164,7 @@ class Job:
                 "made": dict(self.made),
             },
             machine=this_machine(),
-            sysctls={} if simulated else {node: wiring.sysctls(node) for node in wiring.NODES},
+            sysctls={node: wiring.sysctls(node) for node in wiring.NODES} if self.driver == LabBench.name else {},
             clock_source="virtual" if simulated else SOURCE,
         )
 

@@ -31,6 +31,20 @@ def test_the_rfcs_own_table_conforms(tmp_path: Path) -> None:
     assert (claim.claim, claim.verdict, claim.value) == ("C19", "refuted", 0.0)
 
 
+def test_a_run_is_printed_as_a_table_of_paragraphs(tmp_path: Path) -> None:
+    """Each branch once, for each stack; with a single stack its name is below."""
+    dataset = _run(tmp_path, "stack=rfc9293", f"{CROSSING},RST-ACK 0 1")
+    table = Experiment.load("stack_conformance").table(dataset)
+    assert table is not None
+    assert [row[1:3] for row in table.rows] == [
+        ("SYN 0; SYN-ACK 0 1", "SYN 0, SYN-ACK 0 1, ACK 1 1; established"),
+        ("RST-ACK 0 1", "SYN 0; refused"),
+    ]
+    assert "rfc9293: 2 of 2 branches as the RFC says" in table.foot
+    assert len(table.columns) == len(table.rows[0])
+    assert Experiment.load("mixed_open").table(dataset) is None
+
+
 def test_linux_differs_as_it_is_known_to(tmp_path: Path) -> None:
     """Each difference is known; the claim holds under a condition, as the crossing itself opens."""
     *branches, claim = _verdicts(_run(tmp_path, "stack=kernel"))
