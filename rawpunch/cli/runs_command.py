@@ -52,7 +52,8 @@ def ls(data: DataOption = None, json: JsonOption = False) -> None:
 
 @app.command()
 def show(run: Run, data: DataOption = None, json: JsonOption = False) -> None:
-    """Show one run: what was asked, what came out."""
+    """Show one run: its datasheet, what came out, and what that says."""
+    from rawpunch.dataset.datasheet import facts, limits
     from rawpunch.dataset.store import load
 
     dataset = load(run, root=data)
@@ -61,11 +62,14 @@ def show(run: Run, data: DataOption = None, json: JsonOption = False) -> None:
     if json:
         output.document(SCHEMA, document | {"manifest": manifest.model_dump(mode="json", exclude={"parts", "scenes"})})
         return
-    output.data(f"{manifest.experiment}/{manifest.run_id}  {manifest.status}, seed {manifest.seed}, {manifest.repeats} per cell")
-    output.data(f"rawpunch {manifest.rawpunch_version}, Linux {manifest.machine.kernel}, {manifest.created:%Y-%m-%d %H:%M} UTC")
+    output.data(f"{manifest.experiment}/{manifest.run_id}")
+    for name, value in facts(dataset):
+        output.data(f"{name:<9} {value}")
+    for limit in limits(dataset):
+        output.data(f"limit     {limit}")
     for name in ("by_outcome", "by_pattern"):
         output.data(f"{name[3:]}s: " + ", ".join(f"{word} {count}" for word, count in document[name].items()))
-    output.data(f"disturbed by the machine: {document['disturbed']}; packets that the capture lost: {document['capture_drops']}")
+    output.data(f"packets that the capture lost: {document['capture_drops']}")
     if document["attempts"]:
         print_tables(dataset)
     print_verdicts(document["verdicts"])
