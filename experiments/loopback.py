@@ -7,11 +7,11 @@ are not recorded: how the last tries went is told from what TCP_INFO counts (`st
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from rawpunch.analysis.statistics import ecdf, stated_confidence
 from rawpunch.analysis.tables import keep
+from rawpunch.analysis.tries import Median, median_tries
 from rawpunch.scene import Scene
 from rawpunch.study.experiment import Cell, Factor, Level, Verdict, Word
 from rawpunch.study.make_up import make_up
@@ -67,92 +67,46 @@ def refine(attempts: pd.DataFrame, run: Dataset) -> list[dict[str, Level]]:  # n
 
 
 def verdicts(attempts: pd.DataFrame) -> list[Verdict]:
-    """The claim by two programs of one host; what a link and a program that dials itself need is said beside it."""
+    """The claim by two programs of one host; what two of two hosts and one that dials itself need is said beside it."""
     good = keep(attempts).attempts
-    pairs = {
-        (way, sockets): median(good[(good["way"] == way.value) & (good["sockets"] == sockets)])
-        for way in (Way.LOOPBACK, Way.LINK)
-        for sockets in ("kept", "new")
-    }
     itself = good[good["way"] == Way.ITSELF.value]
-    drawn = sorted(map(int, itself["ephemeral_ports"].unique()))
-    narrowed = [ports for ports in drawn if ports != EPHEMERAL_PORTS]
-    scaled = f" (the range was narrowed to {', '.join(map(str, narrowed))}, and tries are scaled)" if narrowed else ""
+    narrowed = sorted(set(map(int, itself["ephemeral_ports"])) - {EPHEMERAL_PORTS})
+    scaled = f", scaled from a range of {' and '.join(map(str, narrowed))}" if narrowed else ""
+    alone = _median(itself, scale=True)
+    said = f"one that has bound no port dials thousands of times until it is connected to itself, among {EPHEMERAL_PORTS} ports"
     return [
-        *(
-            _verdict(
-                "C15",
-                f"two programs that dial each other's port on the loopback, {_SOCKETS[sockets]}, need thousands of tries",
-                pairs[Way.LOOPBACK, sockets],
-                pairs[Way.LINK, sockets],
-            )
-            for sockets in _SOCKETS
-        ),
-        _verdict(
-            "self-connect",
-            f"one that has bound no port dials thousands of times until it is connected to itself, among {EPHEMERAL_PORTS} ports"
-            + scaled,
-            median(itself, scale=True),
-        ),
+        *(_of_two(good[good["sockets"] == sockets], words, alone) for sockets, words in _SOCKETS.items()),
+        _verdict("self-connect", f"{said}{scaled}", alone),
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class Median:
-    """The median number of tries with its 95 % interval; what is not known because too many gave up is infinite."""
-
-    value: float
-    low: float
-    high: float
-    ninth: float
-    """What nine in ten attempts do with."""
-    n: int
-    censored: int
-    """Attempts that gave up."""
-
-    def __str__(self) -> str:
-        return f"{self.value:.0f} [{self.low:.0f}, {self.high:.0f}] (n = {self.n}, {self.censored} gave up)"
+def _of_two(attempts: pd.DataFrame, words: str, alone: Median) -> Verdict:
+    loopback, link = (_median(attempts[attempts["way"] == way.value]) for way in (Way.LOOPBACK, Way.LINK))
+    beside = {"on a link without delay": link, f"until one has dialled itself, among {EPHEMERAL_PORTS} ports": alone}
+    statement = f"two programs that dial each other's port on the loopback, {words}, need thousands of tries"
+    return _verdict("C15", statement, loopback, [f"{where} {found}" for where, found in beside.items() if found.n])
 
 
-def median(attempts: pd.DataFrame, *, scale: bool = False) -> Median:
-    """Tries at the median attempt.
-
-    The distribution is Kaplan's and Meier's, with attempts that gave up counted as longer, and the interval of its median that of
-    Brookmeyer and Crowley (1982): the numbers of tries at which one half lies within the distribution's own interval.
-
-    Args:
-        attempts: of one way.
-        scale: whether to multiply by what the ephemeral range was narrowed.
-    """
+def _median(attempts: pd.DataFrame, *, scale: bool = False) -> Median:
+    """Tries of the one that began last; scaled, as if the ephemeral range had not been narrowed, with which tries grow."""
     opened = attempts["outcome"] == "established"
     tries = attempts["tries_b"].fillna(attempts["tries_a"]).astype(float)
     if scale:
         tries *= EPHEMERAL_PORTS / attempts["ephemeral_ports"]
-    n, censored = len(attempts), int((~opened).sum())
-    confidence, infinite = stated_confidence(), float("inf")
-    if censored == n:  # it lies below all of them as rarely as so many coins fall alike
-        least = float(tries.min()) if 2 / 2**n <= 1 - confidence else 0.0
-        return Median(infinite, least, infinite, infinite, n, censored)
-    curve = ecdf(list(tries[opened]), list(tries[~opened]), confidence)
-
-    def first(shares: tuple[float, ...], beyond: float) -> float:
-        return next((at for at, share in zip(curve.times, shares, strict=True) if share >= 1 / 2), beyond)
-
-    low = first(curve.high, float(tries[~opened].min()) if censored else infinite)
-    return Median(curve.quantile(1 / 2), low, first(curve.low, infinite), curve.quantile(0.9), n, censored)
+    return median_tries(list(tries[opened]), list(tries[~opened]))
 
 
-def _verdict(claim: str, statement: str, found: Median, link: Median | None = None) -> Verdict:
+def _verdict(claim: str, statement: str, found: Median, beside: Sequence[str] = ()) -> Verdict:
     if found.n < _LEAST:
         return Verdict(claim, statement, "undecided", found.n, why=f"{_LEAST} undisturbed attempts are the least")
     word: Word = "upheld" if found.low >= THOUSANDS else "refuted" if found.high < THOUSANDS else "undecided"
-    notes = [f"{found.censored} of {found.n} gave up, and count as longer"] if found.censored else []
+    notes = [f"{found.gave_up} of {found.n} gave up, and count as longer"] if found.gave_up else []
     if word == "undecided":
         notes.append(f"{THOUSANDS} lies within the interval of the median")
     if found.ninth < float("inf"):
         notes.append(f"nine in ten do with {found.ninth:.0f}")
-    if link is not None and link.n:
-        notes.append(f"the median on a link without delay is {link}")
+    if beside:
+        notes.append(f"medians {', '.join(beside)}")
     if found.high == float("inf"):
         notes.append(f"the median is {found.low:.0f} tries at least")
         return Verdict(claim, statement, word, found.n, why="; ".join(notes))
