@@ -21,6 +21,8 @@ from rawpunch.scene import Scene
 from rawpunch.units import MS
 
 ONE_WAY_NS = 20 * MS
+CORE = ("core:a", "in"), ("core:b", "out")
+INSIDE = ("hostA:eth0", "out"), ("natA:in", "in")
 
 SEND = """
 import socket, sys, time
@@ -55,15 +57,18 @@ def up_and_down(rootless: bool) -> None:
     print(f"lab up {up_ms:.0f} ms, down {down_ms:.0f} ms; together {up_ms + down_ms:.0f} ms median, {worst_ms:.0f} ms worst")
 
 
-def delay(lab: Lab, count: int, gap_ns: int) -> None:
-    """Hold packets for 20 ms, and compare what the devices before and behind saw."""
+def delay(lab: Lab, count: int, gap_ns: int, *, inside: bool = False) -> None:
+    """Hold packets for 20 ms, in the core or between host and NAT, and compare what the devices before and behind saw."""
     frame = _sent(lab, count, gap_ns)
-    entered = frame[(frame.interface == "core:a") & (frame.direction == "in")].set_index("seq").time_ns
-    left = frame[(frame.interface == "core:b") & (frame.direction == "out")].set_index("seq").time_ns
+    (before, came), (behind, went) = INSIDE if inside else CORE
+    entered = frame[(frame.interface == before) & (frame.direction == came)].set_index("seq").time_ns
+    left = frame[(frame.interface == behind) & (frame.direction == went)].set_index("seq").time_ns
     error_us = (left - entered - ONE_WAY_NS).dropna().to_numpy() / 1000
     p50, p99 = np.percentile(error_us, [50, 99])
     rate = 1e9 / gap_ns
-    print(f"delay of 20 ms at {rate:.0f} packets/s: error p50 {p50:.0f} us, p99 {p99:.0f} us, n = {len(error_us)} of {count}")
+    where = "between host and NAT" if inside else "in the core"
+    found = f"error p50 {p50:.0f} us, p99 {p99:.0f} us, n = {len(error_us)} of {count}"
+    print(f"delay of 20 ms {where} at {rate:.0f} packets/s: {found}")
 
 
 def capture(lab: Lab, count: int, gap_ns: int) -> None:
@@ -96,6 +101,12 @@ def main() -> None:
         lab.record()
         delay(lab, 1_000, 10 * MS)
         delay(lab, 5_000, 1 * MS)
+        capture(lab, 60_000, 50_000)
+    with Lab(Scene.symmetric(ONE_WAY_NS, inside_ns=ONE_WAY_NS), rootless=rootless) as lab:
+        lab.record()
+        for inside in (True, False):
+            delay(lab, 1_000, 10 * MS, inside=inside)
+            delay(lab, 5_000, 1 * MS, inside=inside)
         capture(lab, 60_000, 50_000)
     help_ms = []
     for _ in range(11):

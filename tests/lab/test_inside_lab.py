@@ -109,6 +109,21 @@ def test_the_delay_changes_with_the_scene(lab: Lab, tmp_path: Path) -> None:
     _undisturbed(_each_way(lab, tmp_path))
 
 
+def test_what_is_on_its_way_arrives_by_the_delay_with_which_it_left(lab: Lab, tmp_path: Path) -> None:
+    """A scene that changes meanwhile loses nothing and hurries nothing."""
+    slow_ns = 400 * MS
+    lab.change(_scene(inside_a=Inside(up_ns=slow_ns)))
+    lab.flush(None)
+    lab.run("hostA", [sys.executable, "-c", KNOCKS, "192.0.2.2", "4000", "1"])
+    lab.change(_scene(inside_a=Inside(up_ns=MS)))
+    time.sleep(0.5)
+    path = tmp_path / "slow.pcapng"
+    lab.flush(path)
+    took = _took(read_capture(path), "SYN", "hostA:eth0", "natA:in")
+    assert len(took) == 1
+    assert took.min() >= slow_ns
+
+
 def test_a_line_is_no_hop_and_changes_nothing(lab: Lab, tmp_path: Path) -> None:
     """A SYN comes to the NAT with the time to live and the bytes with which it left; the lab finds all devices in place."""
     lab.change(_scene(inside_a=Inside(up_ns=MS)))
