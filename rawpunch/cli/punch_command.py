@@ -30,6 +30,7 @@ EXAMPLES = (
     "rawpunch punch --rendezvous 192.0.2.2 --room correct-horse < letter.txt",
     "rawpunch punch --rendezvous 192.0.2.2:7800 --room correct-horse --kernel --exec 'tar xf -'",
     "rawpunch punch --rendezvous 192.0.2.2 --room correct-horse --findings found --explain --json",
+    "rawpunch punch --rendezvous 192.0.2.2 --room correct-horse --findings found --accept-spray 2048 --policy consented.toml",
     "rawpunch punch --peer 203.0.113.2:4000 --local-port 4000 --room correct-horse --at 18:30:00",
     "rawpunch punch --peer 203.0.113.2:4000 --local-port 4000 --room correct-horse --retries 20",
 )
@@ -59,6 +60,18 @@ def command(
         Path | None, typer.Option(help="Report of `rawpunch probe -o`, or its folder: what NAT is in front of this side.")
     ] = None,
     wait: Annotated[float, typer.Option(min=0.1, max=86_400, help="How many seconds to wait for the other side.")] = 60.0,
+    accept_spray: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=2_048,
+            metavar="SYNS",
+            help="How many the other side may send to our public address in a spray.",
+        ),
+    ] = 0,
+    policy: Annotated[
+        Path | None, typer.Option(help="Policy file; it has to name the other side's address before we spray it.")
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say the plan in words before it is carried out.")] = False,
     json: JsonOption = False,
 ) -> None:
@@ -80,6 +93,8 @@ def command(
         raise UsageError("either --rendezvous or --peer has to be given", todo="rawpunch punch --help has examples")
     if peer and (not local_port or bool(at) is bool(retries)):
         raise UsageError("--peer needs --local-port, and one of --at and --retries", todo="rawpunch punch --help has examples")
+    if peer and (accept_spray or policy):
+        raise UsageError("--accept-spray and --policy go with --rendezvous", todo="without a server nothing is sprayed")
     if not peer and (at or retries):
         raise UsageError("--at and --retries go with --peer", todo="the rendezvous server says when to begin")
     if not room:
@@ -98,7 +113,9 @@ def command(
                 punched = asyncio.run(_alone(far, room, local_port, retries or _ALIGNED_TRIES, at_ns, method, log))
             else:
                 far = resolved(rendezvous, _PORT)[0]
-                punched = asyncio.run(_introduced(far, room, method, local_port, known, wait, log, explain=explain))
+                how: dict[str, Any] = {"method": method, "local_port": local_port, "findings": known, "wait_s": wait}
+                how |= {"accept_spray": accept_spray, "policy": policy}
+                punched = asyncio.run(_introduced(far, room, log, explain=explain, **how))
         except Failed:
             _show_ladder(log, far if rendezvous else None)
             raise
@@ -116,33 +133,14 @@ def _method(*, raw: bool, kernel: bool, auto: bool) -> Method:
     return "raw" if raw else "kernel" if kernel else "auto"
 
 
-async def _introduced(
-    server: Endpoint,
-    room: str,
-    method: Method,
-    local_port: int,
-    known: dict[str, Finding],
-    wait_s: float,
-    log: PunchLog,
-    *,
-    explain: bool,
-) -> Punched:
+async def _introduced(server: Endpoint, room: str, log: PunchLog, *, explain: bool, **how: Any) -> Punched:
     from rawpunch.live.punching import punch
 
     def planned(met: Met) -> None:
         if explain:
             output.complain(f"the plan; our side is {met.side.upper()}\n{met.plan.explain()}")
 
-    return await punch(
-        server,
-        room,
-        method=method,
-        local_port=local_port,
-        findings=known,
-        wait_s=wait_s,
-        log=log,
-        planned=planned,
-    )
+    return await punch(server, room, log=log, planned=planned, **how)
 
 
 async def _alone(

@@ -18,9 +18,11 @@ from rawpunch.live.punch_log import PunchLog
 from rawpunch.live.rendezvous_client import RendezvousClient
 from rawpunch.live.stun_client import binding
 from rawpunch.punch import rendezvous as messages
+from rawpunch.punch.consent import Consent, agreed_budget
 from rawpunch.punch.known import Known
 from rawpunch.punch.plan import Path, Plan, Side, make_plan
 from rawpunch.punch.predict import Mapped
+from rawpunch.punch.proof import key_of
 from rawpunch.punch.rendezvous import Finding, Go, Introduced, Joined, Over, Register, Registered, Start, room_name
 from rawpunch.units import MS, SECOND, format_duration
 from rawpunch.wire.endpoint import Endpoint
@@ -51,6 +53,8 @@ class Me:
     """Of a probe of its NAT, by axis."""
     wait_s: float = 60.0
     """How long to wait for the other one."""
+    consent: Consent | None = None
+    """To be sprayed, if the plan has that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,8 @@ class Met:
     """The peer's own endpoint, if it seems to be behind the same NAT as we."""
     plan: Plan
     other: Known
+    consent: Consent | None
+    """The peer's, to be sprayed."""
     start_ns: int
     """By our clock."""
     registered_ns: int
@@ -100,11 +106,13 @@ async def meet(client: RendezvousClient, me: Me, rtt_ns: int, seen: list[int], l
     """
     rtt = Finding.model_validate({"class": None, "detail": {"rtt_us": rtt_ns // 1_000}, "status": None})
     findings = {**me.findings, RTT_AXIS: rtt}
-    register = Register(room=room_name(me.token), inside=me.local, findings=findings, seen=seen)
+    register = Register(room=room_name(me.token), inside=me.local, findings=findings, seen=seen, consent=me.consent)
     registered = await client.ask(register, Registered)
     registered_ns = now_ns()
     log.note(f"registered; our public endpoint is {registered.you}")
-    plans = _Plans(_known(findings, [*seen, registered.you.port]), rtt)
+    if me.consent is not None and me.consent.address != registered.you.address:
+        log.note(f"our NAT has several addresses: the consent to spray {me.consent.address} will not hold")
+    plans = _Plans(_known(findings, [*seen, registered.you.port]), rtt, me.consent)
     if registered.peers:
         if len(registered.peers) > 1:
             log.note(f"{len(registered.peers)} others are in the room; the one who came last it is")
@@ -131,6 +139,7 @@ async def meet(client: RendezvousClient, me: Me, rtt_ns: int, seen: list[int], l
         peer.inside if same else None,
         plan,
         theirs,
+        peer.consent,
         start_ns,
         registered_ns,
         introduced_ns,
@@ -140,9 +149,10 @@ async def meet(client: RendezvousClient, me: Me, rtt_ns: int, seen: list[int], l
 class _Plans:
     """The plans with those who may be the peer, each made when he is first heard of."""
 
-    def __init__(self, mine: Known, rtt: Finding) -> None:
+    def __init__(self, mine: Known, rtt: Finding, consent: Consent | None) -> None:
         self._mine = mine
         self._rtt = rtt
+        self._consent = consent
         self._made: list[tuple[messages.Peer, Side, Plan, Known]] = []
 
     def of(self, peer: messages.Peer, side: Side) -> tuple[Plan, Known]:
@@ -152,7 +162,8 @@ class _Plans:
                 return plan, theirs
         theirs = _known(peer.findings, [*peer.seen, peer.endpoint.port])
         sides = (self._mine, theirs) if side == "a" else (theirs, self._mine)
-        plan = make_plan(*sides, _path(self._rtt, peer.findings.get(RTT_AXIS)))
+        budget = agreed_budget(self._consent, peer.consent)
+        plan = make_plan(*sides, _path(self._rtt, peer.findings.get(RTT_AXIS)), budget=budget)
         self._made.append((peer, side, plan, theirs))
         return plan, theirs
 
@@ -213,6 +224,18 @@ async def samples(server: Endpoint, me: Me) -> list[int]:
         if answer.mapped is not None:
             found.append(answer.mapped.port)
     return found
+
+
+async def agree(server: Endpoint, local: Endpoint, token: str, packets: int) -> Consent:
+    """Our consent to be sprayed at the address that a server sees us at.
+
+    Raises:
+        PartialData: the server does not answer.
+    """
+    answer = await binding(server, local=Endpoint(local.address, 0))
+    if answer.mapped is None:
+        raise PartialData(f"the rendezvous server {server} does not say which address is ours", todo="try without --accept-spray")
+    return Consent.give(key_of(token), answer.mapped.address, packets, now_ns() // SECOND)
 
 
 def _known(findings: Mapping[str, Finding], ports: list[int]) -> Known:

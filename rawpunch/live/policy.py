@@ -1,7 +1,8 @@
-"""The safety policy of replays: to whom crafted packets may go, and how many.
+"""The safety policy of replays and sprays: to whom packets may go beyond ordinary connection attempts, and how many.
 
 The loopback is free, and within a lab so are its addresses (RFC 5737, RFC 2544). Everybody else has to have said yes, twice:
-in writing, by an entry in the policy file, and in deed, by an observer that runs at the target's address and answers a nonce.
+in writing, by an entry in the policy file, and in deed: before a replay by an observer that runs at the target's address and
+answers a nonce, before a spray by the peer itself (`punch.consent`).
 
     [[target]]
     address = "203.0.113.9"
@@ -71,7 +72,7 @@ def _end_of_day(given: object) -> object:
 
 
 class Entry(BaseModel):
-    """One target that may be replayed against."""
+    """One target that may be replayed against, and sprayed if the peer there agrees too."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 

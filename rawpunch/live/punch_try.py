@@ -12,13 +12,12 @@ from typing import Final
 
 from rawpunch.clock import now_ns
 from rawpunch.errors import PolicyRefused, UsageError
+from rawpunch.live.allowance import Allowance
 from rawpunch.live.connecting import Method, open_connection_async
 from rawpunch.live.fan import fan_out
-from rawpunch.live.policy import is_free
 from rawpunch.live.proving import Prover, Stranger, reset
 from rawpunch.live.punch_log import PunchLog
 from rawpunch.live.sockets import bound
-from rawpunch.punch.birthday import Budget
 from rawpunch.punch.plan import NORMAL_TTL, Deed, Move, Side
 from rawpunch.punch.proof import Role
 from rawpunch.punch.slots import Slot
@@ -30,8 +29,6 @@ _AGAIN_NS: Final = 250 * MS
 _STRANGERS: Final = 32
 """Connections that may be busy proving themselves; further ones are reset."""
 _BACKLOG: Final = 16
-_FEW: Final = 64
-"""SYNs that anybody may be sent: what is foretold aims at as many ports at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +42,14 @@ class Ground:
     role: Role
     key: bytes
     log: PunchLog
+    allowance: Allowance
     low: int = 1024
     high: int = 65_535
     """Ports among which the other's NAT draws, for a spray."""
     outcomes: Counter[str] = field(default_factory=Counter)
     """How the openings ended, in words, and how often."""
+    refusals: list[PolicyRefused] = field(default_factory=list)
+    """What was not tried, as it is not allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +93,7 @@ class Try:
 
         Raises:
             MachineCannot: what was asked for is not possible here.
+            PolicyRefused: it is not allowed towards this peer.
         """
         opening = asyncio.create_task(self._carry_out(self._slot.step.move(self._ground.side)))
         opening.add_done_callback(self._failed)
@@ -120,16 +121,13 @@ class Try:
             case Deed.OPEN if not move.ports:
                 await self._open(begins_ns, move.first_ttl)
             case Deed.OPEN:
-                await _until(begins_ns)
                 ports = [guess.port for guess in move.ports]
                 await self._fan([(ground.local, Endpoint(ground.remote.address, port)) for port in ports], move)
             case Deed.LISTEN | Deed.POKE:
                 await self._listen(begins_ns, move)
             case Deed.HOLD:
-                await _until(begins_ns)
                 await self._fan([(Endpoint(ground.local.address, 0), ground.remote)] * move.syns, move)
             case Deed.TRY:
-                await _until(begins_ns)
                 drawn = random.SystemRandom().sample(
                     range(ground.low, ground.high + 1), min(move.syns, ground.high + 1 - ground.low)
                 )
@@ -198,18 +196,14 @@ class Try:
 
     async def _fan(self, pairs: list[tuple[Endpoint, Endpoint]], move: Move) -> None:
         ground = self._ground
-        if len(pairs) > _FEW and not is_free(ground.remote):
-            raise PolicyRefused(
-                f"{len(pairs)} SYNs to {ground.remote.address} are too many",
-                why="a spray is for the loopback and the lab; elsewhere the peer's consent would have to be proved first",
-                todo="use a relay",
-            )
+        per_s = ground.allowance.take([remote for _, remote in pairs])
+        await _until(self._begins_ns + move.begins_ns)
         ground.log.note(f"{len(pairs)} SYNs begin, by the kernel")
         begun = await fan_out(
             pairs,
             opened=self._take,
             until_ns=self._opened_by_ns,
-            per_s=Budget().per_s,
+            per_s=per_s,
             first_ttl=move.first_ttl,
         )
         ground.outcomes["silent"] += 1

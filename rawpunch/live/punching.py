@@ -12,12 +12,14 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 from rawpunch.clock import now_ns
-from rawpunch.errors import BadParameter, MachineCannot, PartialData, RawpunchError, UsageError
+from rawpunch.errors import BadParameter, MachineCannot, PartialData, PolicyRefused, RawpunchError, UsageError
+from rawpunch.live.allowance import Allowance
 from rawpunch.live.connecting import Method
-from rawpunch.live.meeting import Me, Met, connect_to, meet, samples
+from rawpunch.live.meeting import Me, Met, agree, connect_to, meet, samples
 from rawpunch.live.offering import route_to
 from rawpunch.live.punch_log import PunchLog
 from rawpunch.live.punch_try import Ground, Try, Won
@@ -76,6 +78,8 @@ async def punch(
     local_port: int = 0,
     findings: Mapping[str, Finding] | None = None,
     wait_s: float = 60.0,
+    accept_spray: int = 0,
+    policy: Path | None = None,
     log: PunchLog | None = None,
     planned: Callable[[Met], None] = lambda _: None,
 ) -> Punched:
@@ -88,12 +92,15 @@ async def punch(
         local_port: to punch from; 0 for any.
         findings: of a probe of our NAT, by axis.
         wait_s: how long to wait for the other one.
+        accept_spray: SYNs that the other one may send to our public address in a spray, repeated ones counted; see `allowance`.
+        policy: the policy file, which has to name the other one's address if we are to spray it; None for the default one.
         log: takes notes, and packets if it may.
         planned: told of the plan before it is carried out.
 
     Raises:
         PartialData: the server does not answer, goes, or says what cannot be.
         Failed: no try led to the peer; the reason is the likeliest cause.
+        PolicyRefused: the only way would have been a spray, and the peer or our own policy file do not allow it.
         RawpunchError: nobody came.
         MachineCannot: `raw` was asked for and is not possible here.
     """
@@ -101,7 +108,8 @@ async def punch(
     began_ns = now_ns()
     check_method(method, server, log)
     local = own_endpoint(server, local_port)
-    me = Me(token, local, findings or {}, wait_s)
+    consent = await agree(server, local, token, accept_spray) if accept_spray else None
+    me = Me(token, local, findings or {}, wait_s, consent)
     log.watch(local.port)
     seen = await samples(server, me)
     client, rtt_ns = await connect_to(server, local)
@@ -119,12 +127,13 @@ async def punch(
             Role.A if met.side == "a" else Role.B,
             key_of(token),
             log,
+            Allowance(met.peer.address, key_of(token), met.consent, policy),
             *((drawn.low, drawn.high) if drawn is not None else ()),
         )
         slots = slots_of(met.plan, inside=met.inside is not None)
         found = await _tried(slots, ground, met.start_ns, met.inside)
     if found is None:
-        raise _failure(met, ground.outcomes)
+        raise _failure(met, ground)
     won, slot = found
     timing = Timing(began_ns, met.registered_ns, met.introduced_ns, met.start_ns, won.opened_ns, won.proved_ns)
     return Punched(won, slot, timing, met.you, met.plan)
@@ -166,7 +175,7 @@ async def punch_at(
     local = own_endpoint(peer, local_port)
     log.watch(local.port)
     log.note(f"from {local} to {peer}, {tries} tries at most" + (", at the agreed instant" if at_ns is not None else ""))
-    ground = Ground(local, peer, method, "a", Role.NONE, key_of(token), log)
+    ground = Ground(local, peer, method, "a", Role.NONE, key_of(token), log, Allowance(peer.address))
     found = await _tried(_blind(tries, aligned=at_ns is not None), ground, start_ns, None)
     if found is None:
         raise _blind_failure(ground, aligned=at_ns is not None)
@@ -224,7 +233,12 @@ async def _tried(slots: Iterator[Slot], ground: Ground, start_ns: int, inside: E
             continue
         where = f"{'inside ' if slot.inside else ''}{here.remote}"
         ground.log.note(f"{strategy}, try {slot.number} of {slot.step.tries}, {where}")
-        won = await Try(here, slot, start_ns).run()
+        try:
+            won = await Try(here, slot, start_ns).run()
+        except PolicyRefused as error:
+            ground.refusals.append(error)
+            ground.log.note(f"{error.what}: {error.why}")
+            continue
         if won is not None:
             won.sock.setblocking(True)
             return won, slot
@@ -244,7 +258,10 @@ def _blind(tries: int, *, aligned: bool) -> Iterator[Slot]:
 # --- why not ---
 
 
-def _failure(met: Met, outcomes: Counter[str]) -> Failed:
+def _failure(met: Met, ground: Ground) -> RawpunchError:
+    outcomes = ground.outcomes
+    if ground.refusals and not outcomes.total():
+        return ground.refusals[0]
     what = f"no direct connection with the peer at {met.peer}"
     relay = "use a relay, or a port forwarded by one of the NATs"
     tried = [step for step in met.plan.steps if step.strategy is not Strategy.RELAY]
@@ -257,6 +274,8 @@ def _failure(met: Met, outcomes: Counter[str]) -> Failed:
     odds = [step for step in tried if step.overall is not None and step.overall < 1]
     if odds:
         why += f"; by the plan it had odds of {100 * max(step.overall or 0 for step in odds):.3g} %"
+    if ground.refusals:
+        why += f"; and {ground.refusals[0].what}: {ground.refusals[0].why}"
     if met.plan.doubts:
         return Failed(
             what, why=why, todo="let both sides `rawpunch probe` first and give --findings, so that the plan knows the NATs"

@@ -351,6 +351,7 @@ class RendezvousServer:
             inside=request.inside,
             findings=request.findings,
             seen=request.seen,
+            consent=request.consent,
         )
         self.counted.registered += 1
         connection.say(

@@ -27,6 +27,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, TypeAdapter
 
 from rawpunch.errors import Malformed
+from rawpunch.punch.consent import Consent
 from rawpunch.wire.endpoint import Endpoint
 from rawpunch.wire.lines import EndpointText, Line, encode_line, parse_line
 
@@ -76,6 +77,8 @@ class Register(Line):
     """What is known of its NAT, by axis."""
     seen: list[Annotated[int, Field(ge=1, le=65_535)]] = Field(default=[], max_length=MAX_PORTS_SEEN)
     """External ports that its NAT allocated lately, the last one last, for prediction."""
+    consent: Consent | None = None
+    """To be sprayed, for the other peers of the room."""
 
 
 class Clock(Line):
@@ -128,6 +131,7 @@ class Peer(BaseModel):
     inside: EndpointText | None = None
     findings: dict[Word, Finding] = {}
     seen: list[int] = []
+    consent: Consent | None = None
 
 
 class Registered(Line):

@@ -147,6 +147,11 @@ def test_a_command_serves_the_peer(server: str, tmp_path: Path, capfd: pytest.Ca
         (["--room", "t", "--rendezvous", "127.0.0.1", "--findings", "/dev/null"], 2, "no report of a probe"),
         (["--room", "t", "--rendezvous", "127.0.0.1", "--at", "10:00:00"], 2, "go with --peer"),
         (["--room", "t", "--peer", "127.0.0.1:9"], 2, "--peer needs --local-port"),
+        (
+            ["--room", "t", "--peer", "127.0.0.1:9", "--accept-spray", "9", "--retries", "1", "--local-port", "9"],
+            2,
+            "go with --rend",
+        ),
         (["--room", "t", "--peer", "127.0.0.1", "--local-port", "9", "--retries", "1"], 2, "is no endpoint"),
         (["--room", "t", "--peer", "127.0.0.1:9", "--local-port", "9", "--at", "24:00:00"], 2, "no time of day"),
         (["--room", "t", "--rendezvous", "127.0.0.1:1", "--kernel"], 5, "no connection to the rendezvous server"),

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from rawpunch.punch import rendezvous as messages
+from rawpunch.punch.consent import Consent
 from rawpunch.punch.rendezvous import Answer
 from rawpunch.wire.endpoint import Endpoint
 
 
 @asynccontextmanager
-async def false_server(victim: Endpoint, *, dies_at: str = "") -> AsyncIterator[Endpoint]:
+async def false_server(
+    victim: Endpoint, *, dies_at: str = "", known: Mapping[str, messages.Finding] | None = None, consent: Consent | None = None
+) -> AsyncIterator[Endpoint]:
     """Serve on a free port of the loopback.
 
     Args:
         victim: whom it says to be the peer.
         dies_at: the request at which it closes the connection instead of answering.
+        known: what it says of the victim's NAT; None for that there is none.
+        consent: what it says that the victim agreed to.
     """
-    findings = {"mapping": messages.Finding.model_validate({"class": "none"})}
-    peer = messages.Peer(number=2, endpoint=victim, findings=findings)
+    findings = dict(known) if known is not None else {"mapping": messages.Finding.model_validate({"class": "none"})}
+    peer = messages.Peer(number=2, endpoint=victim, findings=findings, consent=consent)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from rawpunch.channel import Channel
 from rawpunch.clock import be_punctual, now_ns
 from rawpunch.errors import MachineCannot, RawpunchError
+from rawpunch.live import allowance
 from rawpunch.live.meeting import finding_of
+from rawpunch.live.policy import is_free
 from rawpunch.live.punch_log import PunchLog
 from rawpunch.live.punching import punch
 from rawpunch.wire.endpoint import Endpoint
@@ -36,12 +40,38 @@ def serve(channel: Channel, lacks: str = "") -> None:
         channel.send(_punched(**message))
 
 
-def _punched(server: str, token: str, method: Any, findings: dict[str, Any] | None = None, wait_s: float = 5.0) -> dict[str, Any]:
+def _punched(
+    server: str,
+    token: str,
+    method: Any,
+    findings: dict[str, Any] | None = None,
+    wait_s: float = 5.0,
+    outside: bool = False,
+    accept_spray: int = 0,
+    policy: str = "",
+) -> dict[str, Any]:
+    """Punch once.
+
+    Args:
+        server: where it listens.
+        token: of the room.
+        method: as `connect` has it.
+        findings: what a probe found of our NAT.
+        wait_s: for the other one.
+        outside: whether to take the lab for the world outside, where a spray has to be agreed to.
+        accept_spray: SYNs that we agree to.
+        policy: our policy file.
+    """
     began_ns = now_ns()
     log = PunchLog()
     known = {axis: finding_of(document) for axis, document in (findings or {}).items()}
+    free: Callable[[Endpoint], bool] = (lambda _: False) if outside else is_free
+    more: dict[str, Any] = {"accept_spray": accept_spray, "policy": Path(policy) if policy else None}
     try:
-        punched = asyncio.run(punch(Endpoint.parse(server), token, method=method, findings=known, wait_s=wait_s, log=log))
+        with patch.object(allowance, "is_free", free):
+            punched = asyncio.run(
+                punch(Endpoint.parse(server), token, method=method, findings=known, wait_s=wait_s, log=log, **more)
+            )
         with punched.won.sock as sock:
             sock.settimeout(5)
             sock.sendall(b"!")

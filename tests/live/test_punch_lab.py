@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
+from rawpunch.capture.columns import read_capture
 from rawpunch.lab.lab import Lab
-from rawpunch.scene import Nat, Scene
+from rawpunch.punch.consent import MOST_PACKETS, PER_S
+from rawpunch.scene import EXTERNAL, Nat, Scene
 from rawpunch.units import MS
 from tests.punch.report import Findings, findings_of
 
@@ -41,12 +45,13 @@ class Pair:
         tokens: tuple[str, str] = ("", ""),
         findings: tuple[Findings, Findings] = ({}, {}),
         wait_s: float = 5.0,
+        **more: Any,
     ) -> list[dict[str, Any]]:
         """Both punch at once; what each says."""
         number = next(self._tokens)
         for host, method, token, known in zip(self.hosts, methods, tokens, findings, strict=True):
             message = {"server": "192.0.2.2:7800", "token": f"{token}{number}", "method": method}
-            host.send(message | {"findings": known, "wait_s": wait_s})
+            host.send(message | {"findings": known, "wait_s": wait_s} | more)
         return [host.receive()[0] for host in self.hosts]
 
 
@@ -134,3 +139,47 @@ def test_what_is_known_of_the_nats_decides_the_strategy(pair: Pair, nats: tuple[
             break
     assert [one.get("byte") for one in found] == ["!", "!"], found
     assert {one["strategy"] for one in found} == {one["predicted"] for one in found} == {strategy}
+
+
+POLICY = """
+[[target]]
+address = "{}"
+ports = ["1024-65535"]
+consent = "the test itself, for the other side"
+expires = 2099-01-01
+packets_per_s = 1000
+"""
+
+
+def test_outside_a_spray_takes_the_peers_word_and_our_own_policy(pair: Pair, tmp_path: Path) -> None:
+    """As if the lab were the world: with both it hits, within what was agreed; without one of them not one SYN of it leaves."""
+    nats = Nat(persona="port-restricted"), Nat(persona="linux-masquerade-band-random")
+    pair.lab.change(Scene.between(*nats, ONE_WAY_NS))
+    findings = (findings_of(nats[0].behavior), findings_of(nats[1].behavior))
+    policy = tmp_path / "policy.toml"
+    policy.write_text("".join(map(POLICY.format, EXTERNAL.values())), encoding="utf-8")
+    pair.lab.record()
+
+    def tried(**more: Any) -> tuple[list[dict[str, Any]], pd.DataFrame]:
+        pair.lab.flush(None)
+        found = pair.punch(("auto", "auto"), findings=findings, outside=True, **more)
+        pair.lab.flush(tmp_path / "part.pcapng")
+        frame = read_capture(tmp_path / "part.pcapng")
+        towards = frame.destination_address.isin(EXTERNAL.values()) & frame.interface.isin(["hostA:eth0", "hostB:eth0"])
+        return found, frame[towards & (frame.kind == "SYN") & (frame.direction == "out")]
+
+    for more, why in (({"policy": str(policy)}, "did not agree"), ({"accept_spray": MOST_PACKETS}, "no entry for its address")):
+        found, syns = tried(**more)
+        assert [why in one["failed"] for one in found] == [True, True], found
+        assert len(syns) == 0
+    for _ in range(TRIES):
+        found, syns = tried(policy=str(policy), accept_spray=MOST_PACKETS)
+        if all(one.get("byte") == "!" for one in found):
+            break
+    assert [one.get("byte") for one in found] == ["!", "!"], found
+    assert {one["strategy"] for one in found} == {"spray"}
+    for _, sent in syns.groupby("interface"):
+        assert len(sent) <= MOST_PACKETS
+        seconds = pd.Series(1, index=pd.to_datetime(sent.time_ns)).sort_index().rolling("1s").sum()
+        assert seconds.max() <= PER_S
+    assert all(one["listening"] == 0 for one in found)

@@ -15,13 +15,15 @@ from typing import Any
 import pytest
 
 from rawpunch.clock import now_ns
-from rawpunch.errors import BadParameter, PartialData, RawpunchError, UsageError
-from rawpunch.live import meeting, punching
+from rawpunch.errors import BadParameter, PartialData, PolicyRefused, RawpunchError, UsageError
+from rawpunch.live import allowance, meeting, punching
 from rawpunch.live.punch_log import PunchLog
 from rawpunch.live.punching import Failed, Punched, punch, punch_at
 from rawpunch.live.rendezvous_server import RendezvousServer
 from rawpunch.probe.site import Site
+from rawpunch.punch.consent import Consent
 from rawpunch.punch.plan import Plan
+from rawpunch.punch.proof import key_of
 from rawpunch.punch.rendezvous import Finding
 from rawpunch.punch.slots import Slot, slots_of
 from rawpunch.units import MS, SECOND
@@ -38,6 +40,16 @@ def _findings(**classes: str) -> dict[str, Finding]:
 NO_NAT = _findings(mapping="none")
 RANDOM = _findings(
     mapping="address_and_port_dependent", filtering="address_and_port_dependent", port_allocation="random", unsolicited_syn="drop"
+)
+
+KEPT = _findings(
+    mapping="endpoint_independent",
+    filtering="address_and_port_dependent",
+    port_allocation="preserving",
+    unsolicited_syn="drop",
+    crossing_syn="passes",
+    syn_ack_out="always",
+    icmp_in_syn_sent="survives",
 )
 
 
@@ -215,6 +227,39 @@ def test_a_server_that_lies_gains_nothing(says: bytes | None, why: str) -> None:
                 await punch(server, "t", method="kernel", findings=NO_NAT, log=log)
         assert why in raised.value.why
         assert any(str(victim) in line for line in log.ladder())
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize("ours", ["random", "kept"], ids=["many ports to one", "one port to many"])
+@pytest.mark.parametrize(
+    ("forged", "why"),
+    [(None, "did not agree"), ("guessed", "knows the room's token"), ("t", "no entry for its address")],
+    ids=["none", "forged", "not in the policy file"],
+)
+def test_a_server_that_lies_has_nobody_sprayed(
+    forged: str | None, why: str, ours: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It names a victim whose NAT would take a spray: not one packet goes there, and it is said why, at once.
+
+    Not even for a consent that is right: our own owner has to have named the address.
+    """
+    monkeypatch.setattr(allowance, "is_free", lambda _: False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    mine, theirs = (RANDOM, KEPT) if ours == "random" else (KEPT, RANDOM)
+
+    async def test() -> None:
+        came = []
+        third = await asyncio.start_server(lambda *_: came.append(1), "127.0.0.1", 0)
+        victim = Endpoint(*third.sockets[0].getsockname()[:2])
+        consent = Consent.give(key_of(forged), victim.address, 2_048, now_ns() // SECOND) if forged else None
+        log = PunchLog()
+        async with asyncio.timeout(3), third, false_server(victim, known=theirs, consent=consent) as server:
+            with pytest.raises(PolicyRefused, match=r"SYNs to 127\.0\.0\.1 are too many") as raised:
+                await punch(server, "t", method="kernel", findings=mine, log=log)
+        assert why in raised.value.why
+        assert not came
+        assert any(why in note.text for note in log.notes)
 
     asyncio.run(test())
 
