@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Final
 from rawpunch.analysis.conformance import AS_RFC, Compared, by_paragraph, conducts, expected
 from rawpunch.analysis.statistics import wilson
 from rawpunch.analysis.tables import keep
+from rawpunch.errors import UnknownName
 from rawpunch.scene import Scene
 from rawpunch.study.experiment import Attempt, Cell, Factor, Table, Verdict, Word
-from rawpunch.tcp.profiles import LINUX, RFC9293, Profile, profile
+from rawpunch.tcp.branches import parse_branch
+from rawpunch.tcp.profiles import LINUX, PROFILES, RFC9293, Profile, profile
 from rawpunch.units import MS
 
 if TYPE_CHECKING:
@@ -118,6 +120,7 @@ def scene(cell: Cell) -> Scene:  # noqa: ARG001  one world serves all branches
 def attempt(cell: Cell) -> Attempt:
     """A plays the branch, B is the stack; a packet that is held longer than it should does no harm, but for its order."""
     stack, branch = str(cell["stack"]), str(cell["branch"])
+    parse_branch(branch)
     kind = "kernel" if stack == "kernel" else "stack" if stack.startswith(PROGRAM) else "raw"
     return Attempt(
         "prober",
@@ -134,6 +137,8 @@ def _known(stack: str) -> Profile:
     """The table that a stack is known by: for a program, of which nothing is known, the RFC's own."""
     if stack.startswith(PROGRAM):
         return RFC9293
+    if stack != "kernel" and stack not in PROFILES:
+        raise UnknownName(f"there is no stack {stack!r}", todo=f"kernel, {PROGRAM}PROGRAM, or a profile: {', '.join(PROFILES)}")
     return LINUX if stack == "kernel" else profile(stack)
 
 

@@ -80,7 +80,7 @@ def command(
     job = replace(_job(what, on, settings or [], repeat, seed, resume, stack), nats=nats, made=made)
     if (target or policy) and job.driver != LIVE:
         raise BadParameter("--target and --policy are for --on live", why=f"the driver is {job.driver}")
-    bench = _live(job, target, policy) if job.driver == LIVE else None
+    bench = _live(job, target or _target_of(resume), policy) if job.driver == LIVE else None
     if dry_run:
         _show(job, bench)
         return
@@ -103,7 +103,16 @@ def _live(job: Job, target: str, policy: Path | None) -> LiveBench:
         raise BadParameter("a live path has the NATs that it has", todo="leave --nat-a and --nat-b out, or --on lab")
     if not target:
         return LiveBench(job.seed, LOOPBACK, policy)
-    return LiveBench(job.seed, Endpoint.parse(target) if ":" in target else Endpoint(target, 0), policy)
+    with_port = target.count(":") == 1 or "]" in target
+    return LiveBench(job.seed, Endpoint.parse(target) if with_port else Endpoint(target, 0), policy)
+
+
+def _target_of(resume: Path | None) -> str:
+    """The target of a stopped run: going on with it means going on with that one."""
+    from rawpunch.dataset.store import Manifest
+
+    scenes = Manifest.read(resume).scenes.values() if resume is not None else ()
+    return next((str(scene["target"]) for scene in scenes if "target" in scene), "")
 
 
 def _job(what: str, on: str, settings: list[str], repeat: int | None, seed: int | None, resume: Path | None, stack: str) -> Job:

@@ -130,6 +130,8 @@ def test_a_target_that_nobody_allowed_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(PolicyRefused, match="4001"):
         LiveBench(1, Endpoint("192.168.7.9", 4001), policy)
+    with pytest.raises(BadParameter, match="IPv6"):
+        LiveBench(1, Endpoint("::1", 0))
     with pytest.raises(BadParameter, match="without a port"):
         LiveBench(1, Endpoint("192.168.7.9", 0), policy)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from rawpunch.dataset.store import Dataset
+from rawpunch.errors import Malformed, UnknownName
 from rawpunch.study.experiment import Experiment, Verdict
 from rawpunch.study.runner import Job, begin, run
 
@@ -76,6 +77,15 @@ def test_a_branch_of_ones_own_can_be_put(tmp_path: Path) -> None:
     branch, _ = _verdicts(_run(tmp_path, "branch=SYN 0; FIN-ACK 1 1; RST 2", "stack=rfc9293"))
     assert branch.verdict == "upheld"
     assert "SYN 0, SYN-ACK 0 1, ACK 1 2; established" in branch.statement
+
+
+def test_what_cannot_be_put_or_has_no_name_is_refused_at_once(tmp_path: Path) -> None:
+    """Before a run is begun: its folder would be empty."""
+    with pytest.raises(Malformed, match="'2' is no time"):
+        _run(tmp_path, "branch=SYN 0 after 2")
+    with pytest.raises(UnknownName, match="no stack 'lwip'"):
+        _run(tmp_path, "stack=lwip")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.lab
