@@ -51,14 +51,17 @@ class Diallers:
         while True:
             try:
                 message, _ = self._channel.receive()
-            except RawpunchError:
+                self._channel.send(self._answered(message))
+            except RawpunchError:  # whoever asked is gone
                 self._close()
                 return
-            try:
-                self._channel.send(self._answer(message))
-            except OSError as error:
-                self._close()
-                self._channel.send({"unable": f"{errno.errorcode.get(error.errno or 0, '')}: {error.strerror}"})
+
+    def _answered(self, message: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return self._answer(message)
+        except OSError as error:
+            self._close()
+            return {"unable": f"{errno.errorcode.get(error.errno or 0, '')}: {error.strerror}"}
 
     def _answer(self, message: dict[str, Any]) -> dict[str, Any]:
         if "dial" in message:

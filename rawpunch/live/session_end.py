@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import threading
+from contextlib import suppress
 from typing import Any, Final
 
 from rawpunch.channel import Channel
 from rawpunch.errors import RawpunchError
-from rawpunch.live.punching import Failed, punch
+from rawpunch.live.punching import punch
 from rawpunch.wire.endpoint import Endpoint
 
 _WAIT_S: Final = 10.0
@@ -21,28 +23,36 @@ _SILENCE_S: Final = 20.0
 def serve(channel: Channel) -> None:
     """Hold a session whenever it is asked for, until the channel closes.
 
-    Requests: the arguments of `_session`. Answers: what it returns; ``{"failed": why}`` when no connection came about, and
-    ``{"unable": why}`` when something else went wrong.
+    Requests: the arguments of `_session`. Answers: what it returns, or ``{"unable": why}``.
     """
     channel.send({"ready": True})
     while True:
         try:
             message, _ = channel.receive()
-        except RawpunchError:
+            channel.send(_held(message))
+        except RawpunchError:  # whoever asked is gone
             return
-        try:
-            channel.send(_session(**message))
-        except Failed as error:
-            channel.send({"failed": f"{error.what} ({error.why})"})
-        except (RawpunchError, OSError) as error:
-            channel.send({"unable": str(error)})
+
+
+def _held(message: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return _session(**message)
+    except RawpunchError as error:
+        return {"unable": f"{error.what} ({error.why})" if error.why else error.what}
+    except OSError as error:
+        return {"unable": str(error)}
+
+
+def _send(sock: socket.socket, octets: int) -> None:
+    with suppress(OSError):  # what does not leave is missed at the other end
+        sock.sendall(os.urandom(octets))
 
 
 def _session(server: str, token: str, octets: int, method: Any) -> dict[str, Any]:
     punched = asyncio.run(punch(Endpoint.parse(server), token, method=method, wait_s=_WAIT_S))
     with punched.won.sock as sock:
         sock.settimeout(_SILENCE_S)
-        sender = threading.Thread(target=sock.sendall, args=(os.urandom(octets),))
+        sender = threading.Thread(target=_send, args=(sock, octets))
         sender.start()
         came = 0
         while came < octets and (text := sock.recv(1 << 16)):

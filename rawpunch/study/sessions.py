@@ -79,7 +79,7 @@ class Sessions:
 def row_of(planned: Planned, session: Session, told: list[dict[str, Any]], server_octets: int) -> AttemptRow:
     """A session that did not come about, or lost octets, was not measured: that is not what it is about, and it is counted."""
     came = [one.get("came") for one in told]
-    missing = [words for one in told for words in (one.get("failed"), one.get("unable")) if words]
+    missing = [one["unable"] for one in told if "unable" in one]
     if not missing and came != [session.octets] * 2:
         missing = [f"of {session.octets} octets each way came {came[0]} at A and {came[1]} at B"]
     columns: dict[str, Any] = {}

@@ -47,7 +47,7 @@ def test_the_octets_decide() -> None:
 @pytest.mark.parametrize(
     ("told", "words"),
     [
-        ([{"came": 8}, {"failed": "no direct connection (nothing came)"}], "no direct connection"),
+        ([{"came": 8}, {"unable": "no direct connection (nothing came)"}], "no direct connection"),
         ([{"unable": "the server is gone"}, {"came": 8}], "the server is gone"),
         ([{"came": 8}, {"came": 7}], "of 8 octets each way came 8 at A and 7 at B"),
     ],
