@@ -10,7 +10,8 @@ from rawpunch.analysis.statistics import wilson
 from rawpunch.analysis.tables import keep
 from rawpunch.errors import UnknownName
 from rawpunch.scene import Scene
-from rawpunch.study.experiment import Attempt, Cell, Factor, Table, Verdict, Word
+from rawpunch.study.experiment import Attempt, Cell, Factor, Level, Table, Verdict, Word
+from rawpunch.study.make_up import make_up
 from rawpunch.tcp.branches import parse_branch
 from rawpunch.tcp.profiles import LINUX, PROFILES, RFC9293, Profile, profile
 from rawpunch.units import MS
@@ -144,6 +145,11 @@ def _known(stack: str) -> Profile:
 
 def _give_up_ns(branch: str) -> int:
     return PATIENT_NS if branch in SILENT else GIVE_UP_NS
+
+
+def refine(attempts: pd.DataFrame, run: Dataset) -> list[dict[str, Level]]:  # noqa: ARG001  the run holds them
+    """As many again as were disturbed."""
+    return make_up(run, FACTORS)
 
 
 def verdicts(attempts: pd.DataFrame, run: Dataset) -> list[Verdict]:
