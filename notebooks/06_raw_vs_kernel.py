@@ -26,7 +26,7 @@ from rawpunch.analysis.comparison import compared, effort, first_differences, su
 from rawpunch.analysis.forest import Line, forest_figure
 from rawpunch.analysis.ladder import ladder_of
 from rawpunch.analysis.plots import time_figure
-from rawpunch.analysis.statistics import ratio_of_medians
+from rawpunch.analysis.statistics import difference, ratio_of_medians, wilson
 from rawpunch.analysis.tables import keep
 from rawpunch.units import format_duration
 
@@ -41,12 +41,18 @@ print(keep(run.attempts))
 # %% [markdown]
 # ## Do they open as often?
 #
-# Success of raw ends minus that of kernel sockets, cell by cell, with Newcombe's 95 % interval. A zero means: the same.
+# Success of raw ends minus that of kernel sockets, with Newcombe's 95 % interval: over all cells in which an
+# attempt is to open (NATs that drop, or SYNs that cross), and cell by cell. A zero means the same; how far apart the two may be and
+# still look so is what the interval says. n counts the attempts of both.
 
 # %%
 pairs = [name for name in ("raw-raw", "raw-kernel") if (taken["ends"] == name).any()]
 lines = []
+inside = (taken["nat_answer"] == "drop") | (taken["offset"].abs() < 1)
 for pair in pairs:
+    opened = {ends: taken.loc[inside & (taken["ends"] == ends), "opened"] for ends in (pair, "kernel-kernel")}
+    both = difference(*(wilson(int(one.sum()), len(one)) for one in opened.values()))
+    lines.append(Line(f"all that are to open, {pair}", both.value, both.low, both.high, sum(both.n), pair))
     table = success_differences(taken, ["nat_answer", "offset"], factor="ends", one=pair, other="kernel-kernel")
     lines += [
         Line(
@@ -64,10 +70,11 @@ forest_figure(lines, title="Do raw ends open as often as kernel sockets?", xlabe
 # %% [markdown]
 # ## What does it take?
 #
-# Medians of the undisturbed attempts; packets and octets of both hosts until the handshake was over.
+# Medians of the undisturbed attempts; packets and octets of both hosts until the handshake was over. Times are of one one-way delay
+# each. Below the table, the ratio of the medians with its 95 % interval: what crafting a packet in Python costs.
 
 # %%
-compared(taken, ["nat_answer", "offset", "ends"])
+compared(taken, ["one_way_ns", "nat_answer", "offset", "ends"])
 
 # %%
 crossed = taken[(taken["pattern"] == "simultaneous") & (taken["offset"] == 0)]
@@ -93,9 +100,12 @@ time_figure(longest, "ends", title="Time to ESTABLISHED at A, no offset")
 first_differences(taken, run.segments, ["nat_answer", "offset"], factor="ends", one="raw-raw", other="kernel-kernel")
 
 # %% [markdown]
-# The same crossing, by kernel sockets and by crafted packets:
+# ## The same crossing, by kernel sockets and by crafted packets
+#
+# One attempt of each kind, and what draws it in a terminal.
 
 # %%
-for ends, group in crossed.groupby("ends", observed=True):
-    print(ends)
-    print(ladder_of(run, group["attempt"].iloc[0]).text())
+longest = crossed[crossed["one_way_ns"] == crossed["one_way_ns"].max()]
+for ends, group in longest.groupby("ends", observed=True):
+    print(f"rawpunch ladder {run.manifest.experiment}/{run.manifest.run_id} {group['attempt'].iloc[0]}")
+    display(ladder_of(run, group["attempt"].iloc[0]))

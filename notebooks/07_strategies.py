@@ -25,9 +25,11 @@ import os
 import pandas as pd
 
 import rawpunch
+from rawpunch.analysis.ladder import ladder_of
 from rawpunch.analysis.matrix_plots import matrix_figure
 from rawpunch.analysis.strategies import FORETELL, Table
 from rawpunch.analysis.tables import keep, patterns, success_by
+from rawpunch.study.experiment import Experiment
 
 pd.set_option("display.max_colwidth", None)
 
@@ -47,7 +49,8 @@ print(keep(attempts))
 # simultaneity opens as many, and needs the clock; order alone fails where the far NAT resets the one that comes too early, or where
 # it is open to all, so that the host behind it does. Where a NAT gives each connection another port, only foretelling the port
 # helps, or a peer that can be reached. `_a` and `_b` say which side goes first, listens, or sends the SYN that dies.
-# Of an empty cell all attempts were disturbed.
+# In each cell are the attempts that opened of those that count, and the 95 % interval of their share; of an empty cell all attempts
+# were disturbed.
 
 # %%
 matrix_figure(attempts, "pair", "strategy", title="Opened, by strategy and pair of NATs")
@@ -85,10 +88,30 @@ success_by(attempts[attempts["strategy"].isin(["stunt_a", "stunt_b", "low_ttl_a"
 patterns(attempts, "strategy")
 
 # %% [markdown]
-# ## Look at one
+# ## Look at some
 #
-# Any of these attempts can be drawn: `rawpunch ladder strategies --pattern half_simultaneous`. Here is what the run says of the
-# claims.
+# An attempt each: a SYN that dies on its way and the crossing that it makes possible, a strategy that comes too early for the far NAT,
+# and the listener whose SYN-ACK its own NAT does not let out. The line above each draws it in a terminal.
 
 # %%
-pd.DataFrame(run.manifest.verdicts)[["claim", "verdict", "n", "value", "low", "high", "statement", "why"]]
+good = keep(attempts).attempts
+telling = {
+    "a first SYN that dies": (good["strategy"] == "low_ttl_a") & (good["outcome"] == "established"),
+    "too early for the far NAT": (good["strategy"] == "ordered_a") & (good["pattern"] == "refused"),
+    "a SYN-ACK that is not let out": (good["strategy"] == "stunt_a") & (good["outcome"] != "established") & (good["syn_ack_a"] > 0),
+}
+for what, such in telling.items():
+    for attempt in good.loc[such, "attempt"].head(1):
+        print(f"{what}: rawpunch ladder {run.manifest.experiment}/{run.manifest.run_id} {attempt}")
+        display(ladder_of(run, attempt))
+
+# %% [markdown]
+# ## What the run says of the claims
+#
+# Each by its own 95 % interval. What would hold if all verdicts of all runs are to hold together, `rawpunch claims` says.
+
+# %%
+pd.DataFrame(
+    [verdict.to_document() for verdict in Experiment.load("strategies").verdicts(run)],
+    columns=["claim", "verdict", "n", "value", "low", "high", "statement", "why"],
+)
