@@ -128,7 +128,9 @@ async def meet(client: RendezvousClient, me: Me, rtt_ns: int, seen: list[int], l
     log.note(f"introduced to {peer.endpoint}; our side is {introduced.side.upper()}")
     if plan.first.window_ns is not None:
         offset = await client.measure_clock()
-        log.note(f"the server's clock is {format_duration(offset.offset_ns)} ahead, +- {format_duration(offset.error_ns)}")
+        way = "behind" if offset.offset_ns < 0 else "ahead"
+        apart = format_duration(abs(offset.offset_ns))
+        log.note(f"the server's clock is {apart} {way}, +- {format_duration(offset.error_ns)}")
     await client.ready(introduced.pair, plan.first.window_ns or 0)
     start_ns = await _start(client, introduced.pair)
     same = peer.inside is not None and peer.endpoint.address == registered.you.address

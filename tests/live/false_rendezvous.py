@@ -11,16 +11,25 @@ from rawpunch.punch.consent import Consent
 from rawpunch.punch.rendezvous import Answer
 from rawpunch.wire.endpoint import Endpoint
 
+BEGINS = True
+"""Whether it says when to begin."""
+
 
 @asynccontextmanager
 async def false_server(
-    victim: Endpoint, *, dies_at: str = "", known: Mapping[str, messages.Finding] | None = None, consent: Consent | None = None
+    victim: Endpoint,
+    *,
+    dies_at: str = "",
+    hangs_at: str = "",
+    known: Mapping[str, messages.Finding] | None = None,
+    consent: Consent | None = None,
 ) -> AsyncIterator[Endpoint]:
     """Serve on a free port of the loopback.
 
     Args:
         victim: whom it says to be the peer.
         dies_at: the request at which it closes the connection instead of answering.
+        hangs_at: the request from which on it answers nothing.
         known: what it says of the victim's NAT; None for that there is none.
         consent: what it says that the victim agreed to.
     """
@@ -33,6 +42,8 @@ async def false_server(
                 request = messages.parse_request(line)
                 if request.do == dies_at:
                     break
+                if request.do == hangs_at:
+                    await asyncio.Event().wait()
                 you = Endpoint(*writer.get_extra_info("peername")[:2])
                 for answer in _answers(request, you, peer):
                     writer.write(messages.encode(answer))
@@ -52,7 +63,8 @@ def _answers(request: messages.Request, you: Endpoint, peer: messages.Peer) -> l
         case messages.Introduce():
             return [messages.Introducing(id=request.id, pair=1), messages.Introduced(pair=1, side="b", peer=peer)]
         case messages.Ready():
-            return [messages.Waiting(id=request.id, pair=1), messages.Go(pair=1, error_ns=0)]
+            waiting = messages.Waiting(id=request.id, pair=1)
+            return [waiting, messages.Go(pair=1, error_ns=0)] if BEGINS else [waiting]
         case messages.Clock(at_ns=at_ns):
             return [messages.Time(id=request.id, at_ns=at_ns, came_ns=at_ns, left_ns=at_ns)]
     return []

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import itertools
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -11,26 +14,39 @@ from unittest.mock import patch
 from rawpunch.channel import Channel
 from rawpunch.clock import be_punctual, now_ns
 from rawpunch.errors import MachineCannot, RawpunchError
-from rawpunch.live import allowance
+from rawpunch.live import allowance, punching
 from rawpunch.live.meeting import finding_of
 from rawpunch.live.policy import is_free
 from rawpunch.live.punch_log import PunchLog
 from rawpunch.live.punching import punch
+from rawpunch.punch.plan import Plan
+from rawpunch.punch.slots import Slot, slots_of
+from rawpunch.units import SECOND
 from rawpunch.wire.endpoint import Endpoint
 from tests.live.lacking import lack
 
 
-def serve(channel: Channel, lacks: str = "") -> None:
+def serve(channel: Channel, lacks: str = "", ahead_s: int = 0, tries: int = 0) -> None:
     """Punch until the channel closes.
 
     Args:
         channel: to the test.
         lacks: what this process is to do without (`lacking`).
+        ahead_s: how far its clock is ahead.
+        tries: how many tries of a plan are made; 0 for all.
     """
     import rawpunch.wire.packets  # noqa: F401, PLC0415  scapy: an interpreter's start is not what is measured
 
     be_punctual()
     lack(lacks)
+    if ahead_s:
+        _set_clock(ahead_s * SECOND)
+    if tries:
+
+        def few(plan: Plan, *, inside: bool = False) -> Iterator[Slot]:
+            return itertools.islice(slots_of(plan, inside=inside), tries)
+
+        vars(punching)["slots_of"] = few
     channel.send({"ready": True})
     while True:
         try:
@@ -96,6 +112,13 @@ def _punched(
         "predicted": punched.plan.predicted.strategy.value if punched.plan else None,
         "steps": steps,
     } | _left()
+
+
+def _set_clock(ahead_ns: int) -> None:
+    """Have all of rawpunch in this process take it to be later."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith(("rawpunch.", "tests.")) and getattr(module, "now_ns", None) is time.time_ns:
+            vars(module)["now_ns"] = lambda: time.time_ns() + ahead_ns
 
 
 def _left() -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ import pandas as pd
 import pytest
 
 from rawpunch.capture.columns import read_capture
+from rawpunch.channel import Channel
+from rawpunch.lab import wiring
 from rawpunch.lab.lab import Lab
 from rawpunch.punch.consent import MOST_PACKETS, PER_S
 from rawpunch.scene import EXTERNAL, Nat, Scene
@@ -29,14 +33,26 @@ TRIES = 6
 class Pair:
     """Two hosts that punch, and a server."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, **how: Any) -> None:
         self.lab = lab
         self.server = lab.start("obs1", "rawpunch.live.rendezvous_server:serve", {"addresses": ["192.0.2.2"], "ports": [7800]})
         self.server.receive()
-        self.hosts = [lab.start(host, "tests.live.punch_host:serve", {}) for host in ("hostA", "hostB")]
+        self.hosts = [lab.start(host, "tests.live.punch_host:serve", how) for host in ("hostA", "hostB")]
         for host in self.hosts:
             host.receive()
         self._tokens = itertools.count()
+
+    @contextmanager
+    def other_host(self, **how: Any) -> Iterator[Channel]:
+        """In place of A's, a worker that is something else."""
+        usual, special = self.hosts[0], self.lab.start("hostA", "tests.live.punch_host:serve", how)
+        special.receive()
+        self.hosts[0] = special
+        try:
+            yield special
+        finally:
+            self.hosts[0] = usual
+            special.close()
 
     def punch(
         self,
@@ -89,11 +105,7 @@ def test_the_first_byte_comes_within_six_round_trips(pair: Pair, methods: tuple[
 )
 def test_what_raw_packets_lack_the_kernel_makes_good(pair: Pair, lacks: str, why: str) -> None:
     """A host without it punches by its kernel, and says why in one line; who insists on raw is told what is missing, at once."""
-    whole = pair.hosts[0]
-    lacking = pair.lab.start("hostA", "tests.live.punch_host:serve", {"lacks": lacks})
-    lacking.receive()
-    pair.hosts[0] = lacking
-    try:
+    with pair.other_host(lacks=lacks) as lacking:
         for _ in range(TRIES):
             one, other = pair.punch(("auto", "raw"))
             if one.get("byte") == other.get("byte") == "!":
@@ -107,9 +119,6 @@ def test_what_raw_packets_lack_the_kernel_makes_good(pair: Pair, lacks: str, why
         assert why in refused["failed"]
         assert "--auto or --kernel" in refused["failed"]
         assert refused["cannot"]
-    finally:
-        pair.hosts[0] = whole
-        lacking.close()
 
 
 def test_other_tokens_and_nobody(pair: Pair) -> None:
@@ -139,6 +148,31 @@ def test_what_is_known_of_the_nats_decides_the_strategy(pair: Pair, nats: tuple[
             break
     assert [one.get("byte") for one in found] == ["!", "!"], found
     assert {one["strategy"] for one in found} == {one["predicted"] for one in found} == {strategy}
+
+
+def test_clocks_that_are_minutes_apart_make_no_difference(pair: Pair) -> None:
+    """Where both have to begin at one instant, it is agreed by measured offsets, whatever either takes the time to be."""
+    nat = Nat(persona="rst-sender")
+    pair.lab.change(Scene.between(nat, nat, ONE_WAY_NS))
+    with pair.other_host(ahead_s=300):
+        for _ in range(TRIES):
+            found = pair.punch(("kernel", "kernel"), findings=(findings_of(nat.behavior), findings_of(nat.behavior)))
+            if all(one.get("byte") == "!" for one in found):
+                break
+    assert [one.get("byte") for one in found] == ["!", "!"], found
+    assert {one["strategy"] for one in found} == {"simultaneous"}
+    assert any("clock is 300 s behind" in note for note in found[0]["notes"])
+    assert any("clock is" in note and "300 s" not in note for note in found[1]["notes"])
+
+
+def test_a_nat_that_terminates_tcp_is_suspected() -> None:
+    """Nothing is known of it beforehand: it answers in the peer's place, proves nothing, and is named; nothing stays behind."""
+    proxy = f"{wiring.PROGRAM}{sys.executable} {Path(__file__).with_name('tcp_proxy.py')}"
+    with Lab(Scene.symmetric(ONE_WAY_NS), nats={"a": proxy}) as lab:
+        found = Pair(lab, tries=1).punch(("kernel", "kernel"))
+    assert "something on the way that terminates TCP" in found[0]["failed"]
+    assert "did not prove to be the peer" in found[0]["failed"]
+    assert found[0]["listening"] == 0
 
 
 POLICY = """

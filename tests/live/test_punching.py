@@ -7,18 +7,21 @@ import itertools
 import re
 import socket
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from rawpunch.clock import now_ns
 from rawpunch.errors import BadParameter, PartialData, PolicyRefused, RawpunchError, UsageError
-from rawpunch.live import allowance, meeting, punching
+from rawpunch.live import allowance, meeting, punching, rendezvous_client
 from rawpunch.live.punch_log import PunchLog
 from rawpunch.live.punching import Failed, Punched, punch, punch_at
+from rawpunch.live.rendezvous_client import RendezvousClient
 from rawpunch.live.rendezvous_server import RendezvousServer
 from rawpunch.probe.site import Site
 from rawpunch.punch.consent import Consent
@@ -28,6 +31,7 @@ from rawpunch.punch.rendezvous import Finding
 from rawpunch.punch.slots import Slot, slots_of
 from rawpunch.units import MS, SECOND
 from rawpunch.wire.endpoint import Endpoint
+from tests.live import false_rendezvous
 from tests.live.false_rendezvous import false_server
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed.*rendezvous:ResourceWarning")
@@ -90,7 +94,10 @@ def _nothing_left() -> Iterator[None]:
     """No test leaves an open file."""
     before = len(list(Path("/proc/self/fd").iterdir()))
     yield
-    assert len(list(Path("/proc/self/fd").iterdir())) <= before
+    until = now_ns() + SECOND  # a packet socket takes the kernel 15 ms to close
+    while len(left := list(Path("/proc/self/fd").iterdir())) > before and now_ns() < until:
+        time.sleep(0.01)
+    assert len(left) <= before
 
 
 # --- the peer ---
@@ -285,6 +292,84 @@ def test_a_server_that_dies_is_named(dies_at: str) -> None:
                 await punch(server, "t", method="kernel", findings=NO_NAT)
 
     asyncio.run(test())
+
+
+@pytest.mark.parametrize("hangs_at", ["register", "introduce", "ready"])
+def test_a_server_that_falls_silent_is_named(hangs_at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that stays open and says nothing more is not waited for long."""
+    monkeypatch.setattr(rendezvous_client, "_LATE_S", 0.2)
+
+    async def test() -> None:
+        async with asyncio.timeout(5), false_server(Endpoint("127.0.0.1", 9), hangs_at=hangs_at) as server:
+            with pytest.raises(PartialData, match="is gone") as raised:
+                await punch(server, "t", method="kernel", findings=NO_NAT)
+        assert raised.value.why == f"no answer to '{hangs_at}' in time"
+
+    asyncio.run(test())
+
+
+def test_a_server_that_never_lets_begin_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It introduced the two, and they are ready."""
+    monkeypatch.setattr(meeting, "_START_WITHIN_S", 0.2)
+    silent = patch.object(false_rendezvous, "BEGINS", new=False)
+
+    async def test() -> None:
+        async with asyncio.timeout(5), false_server(Endpoint("127.0.0.1", 9)) as server:
+            with pytest.raises(PartialData, match="never said when to begin"):
+                await punch(server, "t", method="kernel", findings=NO_NAT)
+
+    with silent:
+        asyncio.run(test())
+
+
+def test_once_both_know_when_to_begin_the_server_is_not_needed() -> None:
+    """It dies as soon as the first try begins; the connection comes about all the same."""
+
+    async def test() -> None:
+        endpoint = Endpoint("127.0.0.1", _free_port())
+        server = RendezvousServer(Site((endpoint.address,), (endpoint.port,)))
+        died: list[asyncio.Task[None]] = []
+
+        def saying(text: str) -> None:
+            if "try 1 of" in text and not died:
+                died.append(asyncio.create_task(server.__aexit__()))
+
+        await server.__aenter__()
+        async with asyncio.timeout(20):
+            one, other = await asyncio.gather(
+                *(punch(endpoint, "t", method="kernel", log=PunchLog(say)) for say in (saying, lambda _: None))
+            )
+            await died[0]
+        assert not server.connections
+        one.won.sock.sendall(b"word")
+        assert other.won.sock.recv(99) == b"word"
+        for punched in (one, other):
+            punched.won.sock.close()
+
+    asyncio.run(test())
+
+
+def test_a_server_that_never_answers_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its host takes SYNs and says nothing: a listener whose queue is full."""
+    monkeypatch.setattr(RendezvousClient.connect.__func__, "__kwdefaults__", {"local": None, "within_s": 0.3})  # type: ignore[attr-defined]
+    with socket.socket() as listener, socket.socket() as first, socket.socket() as second:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for filling in (first, second):
+            filling.setblocking(False)
+            filling.connect_ex(listener.getsockname())
+        began = now_ns()
+        with pytest.raises(PartialData, match="no connection to the rendezvous server"):
+            asyncio.run(punch(Endpoint(*listener.getsockname()), "t", method="kernel"))
+        assert now_ns() - began < 3 * SECOND
+
+
+def test_clocks_are_suspected_where_they_could_be_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two who begin by the time of day one comes minutes late: the other is told to look at both clocks."""
+    monkeypatch.setattr(punching, "_BLIND_GIVE_UP_NS", 300 * MS)
+    with pytest.raises(Failed, match="no connection with") as raised:
+        asyncio.run(punch_at(Endpoint("127.0.0.1", 9), "t", local_port=_free_port(), tries=1, at_ns=now_ns(), method="kernel"))
+    assert "are both clocks right" in raised.value.todo
 
 
 def test_no_server_no_port_no_sense() -> None:
