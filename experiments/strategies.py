@@ -13,6 +13,7 @@ from rawpunch.scene import Nat, Scene
 from rawpunch.study.aiming import Aim
 from rawpunch.study.experiment import Attempt, Cell, Factor, Verdict, Word, judge
 from rawpunch.units import MS
+from rawpunch.wire.segment import DEFAULT_TTL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,6 +43,8 @@ PUNCHES: Final = {
     "prediction": replace(SOON, aim=Aim.PREDICTED),
 }
 """Hole punching: both send, and nobody is in between. Of `_a` and `_b`, A or B goes first, or sends the SYN that dies."""
+PLAIN: Final = tuple(name for name, punch in PUNCHES.items() if punch.first_ttl_a == punch.first_ttl_b == DEFAULT_TTL)
+"""Those that need nothing but sockets: no SYN that dies on its way."""
 OTHERS: Final = {
     "reversal_a": replace(SOON, end_a="listening"),
     "reversal_b": replace(SOON, end_b="listening"),
@@ -58,7 +61,7 @@ STATEMENTS: Final = {
     "strategies": "every strategy that the oracle knows opens where it says so, and nowhere else (share of attempts)",
     "C6": "punching works for UDP only, because of TCP's handshake (share of foretold TCP punches that open)",
     "C7": "when one side is reachable, it is to listen; when neither is, only a relay helps (share of punches that open then)",
-    "C8": "two firewalled hosts need blind spoofing (share of punches that open without any)",
+    "C8": "two firewalled hosts need spoofing or SYNs that die (share of foretold punches that open without either)",
     "C12": "behind a symmetric NAT nothing can be done but relay (share of predictions that open where ports are sequential)",
     "C14": "sequential ports can be predicted, drawn ones cannot (share of predictions that open where ports are sequential)",
 }
@@ -103,17 +106,24 @@ def verdicts(attempts: pd.DataFrame) -> list[Verdict]:
     guessed = table.rate(["prediction"], table.pairs(lambda two: any(map(drawn, two))))
     hopeless = table.rate(PUNCHES, [pair for pair in closed if any(map(drawn, table.nats[pair]))])
     works_alone = _turned(judge(through, HALF))
+    openly = table.rate(PLAIN, closed, foretold=True)
+    punched, plainly = (f"{len(table.connected(ways, closed))} of {len(closed)} pairs" for ways in (PUNCHES, PLAIN))
     return [
         _verdict("strategies", "refuted" if against else judge(agreed, OFTEN), agreed, ", ".join(against)),
-        _verdict("C6", works_alone, through),
+        _verdict("C6", works_alone, through, f"punches connect {punched} of NATs that nobody can reach"),
         _verdict(
             "C7",
             _both(judge(reversal, HALF), works_alone),
             through,
-            f"it was reached in {reversal}; where neither was, punches opened in {through}",
+            f"it was reached in {reversal}; where neither was, punches opened in {through}, and connect {punched}",
             "one side is reachable",
         ),
-        _verdict("C8", works_alone, through),
+        _verdict(
+            "C8",
+            _turned(judge(openly, HALF)),
+            openly,
+            f"without either {plainly} of firewalled hosts are connected; with it {punched}",
+        ),
         _verdict(
             "C12",
             _both(_turned(judge(hopeless, HALF)), _turned(judge(listed, HALF))),

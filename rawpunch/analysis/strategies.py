@@ -118,6 +118,16 @@ class Table:
         ]
         return wilson(sum(rate.successes for rate in chosen), sum(rate.n for rate in chosen))
 
+    def connected(self, strategies: Collection[str], pairs: Collection[str]) -> list[str]:
+        """Those of the pairs that one of the strategies connects in most of its attempts."""
+        return [
+            pair
+            for pair in pairs
+            if any(
+                2 * self.cells[pair, one].successes > self.cells[pair, one].n for one in strategies if (pair, one) in self.cells
+            )
+        ]
+
     def reversal(self) -> Proportion:
         """How many connections to a reachable side that listens came about."""
         open_to_all = {f"reversal_{side}": self._pairs_with_open(at) for at, side in enumerate("ab")}

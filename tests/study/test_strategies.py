@@ -61,6 +61,15 @@ def test_the_claims_are_decided(simulated: Dataset) -> None:
     assert all(verdict.low is not None for verdict in verdicts.values())
 
 
+def test_most_pairs_need_no_syn_that_dies(simulated: Dataset) -> None:
+    """What needs nothing but sockets is told apart from low TTLs; of a pair that crossings spoil none is connected."""
+    table = Table(keep(simulated.attempts).attempts)
+    pairs = ["linux-masquerade+rst-sender", "crossing-dropper+crossing-dropper", "linux-sequential+linux-sequential"]
+    assert table.connected(["simultaneous", "prediction"], pairs) == [pairs[0], pairs[2]]
+    assert table.connected(["low_ttl_a", "relay of another name"], pairs) == [pairs[0]]
+    assert "are connected; with it" in _verdicts(simulated)["C8"].why
+
+
 def test_trying_again_outlives_the_resets_that_order_brings(simulated: Dataset) -> None:
     """Where the far NAT's RST ends the one that goes first, trying again from the same port opens; so does a SYN that dies."""
     table = Table(simulated.attempts)
