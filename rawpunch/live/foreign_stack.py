@@ -71,7 +71,7 @@ class ForeignStack:
         end_ns = now_ns() + int(STARTING_S * SECOND)
         while (words := self._words()) is None:
             if self.is_over:
-                raise self._wrong(f"it ended with status {self._process.wait()}", "look at its messages above")
+                raise self._wrong(self._ending(), "look at its messages above")
             left_ns = end_ns - now_ns()
             if left_ns <= 0:
                 raise self._wrong(f"it was not ready within {STARTING_S:g} s", f"it has to say `{READY}` first of all")
@@ -81,6 +81,11 @@ class ForeignStack:
             said = " ".join(words)
             raise self._wrong(f"its first line is {said[:80]!r}", f"it has to be `{READY}` or `{READY} {SOCKETS}`")
         return "".join(words[1:])
+
+    def _ending(self) -> str:
+        with suppress(subprocess.TimeoutExpired):
+            return f"it ended with status {self._process.wait(_ENDING_S)}"
+        return "it closed its standard output, or wrote a line without end"
 
     def _wrong(self, why: str, todo: str) -> BadParameter:
         return BadParameter(

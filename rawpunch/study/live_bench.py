@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import select
 import socket
+import struct
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
@@ -38,6 +39,8 @@ LOOPBACK: Final = Endpoint("127.0.0.1", 0)
 """The target that needs nobody's leave: this host's own kernel."""
 VANTAGE: Final = "hostA:eth0"
 """Where a prober's packets are recorded, in the words of a scene."""
+_NOTHING: Final = struct.pack("HBBI", 6, 0, 0, 0)
+"""A filter that passes no packet (BPF_RET 0): a kernel's or a program's end has no use for them."""
 _FIRST_PORT: Final = 20_000
 _PORTS: Final = 8_000
 """Below the ports that a kernel gives to connections of its own."""
@@ -132,7 +135,7 @@ class LiveBench:
             check_consent(self._entry)
         per_s = self._entry.packets_per_s if self._entry is not None else SECOND // MS
         self._port = self._open.enter_context(closing(_NotingPort(self._target, per_s, self._notebook)))
-        ports: dict[str, RawPort] = {"a": self._port, "b": self._open.enter_context(closing(RawPort()))}
+        ports: dict[str, RawPort] = {"a": self._port, "b": self._open.enter_context(closing(RawPort(_NOTHING)))}
         for side, port in ports.items():
             mine, theirs = Channel.pair("the bench", f"the {'prober' if side == 'a' else 'stack'}'s side")
             self._open.callback(theirs.close)

@@ -103,11 +103,14 @@ def test_an_end_gives_up_by_itself(kernel: ForeignStack) -> None:
         ("echo hello; cat", "its first line is 'hello'"),
         ("echo ready steady; cat", "its first line is 'ready steady'"),
         ("exit 7", "it ended with status 7"),
+        ("exec >&-; sleep 50", "it closed its standard output, or wrote a line without end"),
+        ("head -c 9999 /dev/zero; sleep 50", "it closed its standard output, or wrote a line without end"),
         ("no-such-program-anywhere 2>/dev/null", "it ended with status 127"),
     ],
 )
-def test_what_is_no_stack_is_said_to_be_none(command: str, why: str) -> None:
+def test_what_is_no_stack_is_said_to_be_none(command: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With what it did instead."""
+    monkeypatch.setattr(foreign_stack, "_ENDING_S", 0.2)
     with pytest.raises(BadParameter, match="is no program that is a stack") as caught:
         ForeignStack(command)
     assert caught.value.why == why
