@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import os
+import random
 import socket
 import struct
 import sys
@@ -369,6 +371,50 @@ def taken() -> Found:
 def refused() -> Found:
     """Nobody is at the other end."""
     return {method: Host().connect("127.0.0.1:9", "127.0.0.1:42008", method) for method in ("raw", "kernel")}
+
+
+def disturbed() -> Found:
+    """Connect by both methods while the port is disturbed: a third party's SYN, and garbage as if from the punched port."""
+    return {method: _disturbed(method, 42_020 + 10 * place) for place, method in enumerate(("raw", "kernel"))}
+
+
+def _disturbed(method: Any, first: int) -> Found:
+    here, there = Endpoint("127.0.0.1", first), Endpoint("127.0.0.1", first + 1)
+    at = now_ns() + 300 * MS
+    ends: dict[int, Opened] = {}
+
+    def end(mine: Endpoint, theirs: Endpoint, how: Any, at_ns: int) -> None:
+        ends[mine.port] = open_connection(theirs, local=mine, method=how, timeout=3, at=at_ns)
+
+    threads = [
+        threading.Thread(target=end, args=(here, there, method, at)),
+        threading.Thread(target=end, args=(there, here, "raw", at + 500 * MS)),  # its guard is up: nothing is refused before
+    ]
+    for thread in threads:
+        thread.start()
+    sleep_until(at + 30 * MS)  # here's SYN has gone, and nobody has answered
+    dice = random.Random(1)
+    with contextlib.closing(RawPort()) as port, socket.socket() as third:
+        for _ in range(300):
+            flags = Flags(dice.randrange(512) & ~(Flags.SYN | Flags.RST))  # those two may mean something
+            text = dice.randbytes(dice.randrange(60))
+            segment = Segment(there, here, flags, dice.randrange(1 << 32), dice.randrange(1 << 32), payload=text)
+            octets = bytearray(encode(segment))
+            if dice.random() < 0.5:
+                octets[dice.randrange(24, len(octets))] ^= 1 << dice.randrange(8)  # and the checksum is wrong
+            port.send(bytes(octets), here.address)
+        third.settimeout(0.03)
+        answered = third.connect_ex((here.address, here.port))
+    for thread in threads:
+        thread.join()
+    found: Found = {"answered": errno.errorcode.get(answered, answered)}
+    for mine, theirs in ((here, there), (there, here)):
+        ends[mine.port].sock.sendall(f"from {mine.port}".encode())
+        ends[theirs.port].sock.settimeout(2)
+        found[str(theirs.port - first)] = ends[theirs.port].sock.recv(99).decode() == f"from {mine.port}"
+    for opened in ends.values():
+        opened.sock.close()
+    return found
 
 
 def hears_one_flow() -> Found:

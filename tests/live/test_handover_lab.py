@@ -321,6 +321,16 @@ def test_without_the_rights_it_says_so_or_does_without(pair: Pair, what: str) ->
     assert pair.ask("a", do="left", port=42_013)["states"] == []
 
 
+def test_a_third_partys_syn_and_garbage_disturb_nothing(pair: Pair) -> None:
+    """While our SYN waits for an answer. He gets none from a raw end and a RST from the kernel; then the peer comes through."""
+    found = pair.ask("a", do="alone", what="disturbed")
+    assert found["raw"] == {"answered": "EAGAIN", "0": True, "1": True}
+    assert found["kernel"] == {"answered": "ECONNREFUSED", "0": True, "1": True}
+    for port in (42_020, 42_021, 42_030, 42_031):
+        left = set(pair.ask("a", do="left", port=port)["states"])
+        assert not left & {"01", "02", "0A"}, "nothing listens, is open or opens"
+
+
 def test_asyncio_has_it_too(pair: Pair) -> None:
     """Two ends in one event loop open a connection raw and talk over streams; a cancelled attempt leaves its port free."""
     talked = pair.ask("a", do="alone", what="both_in_one_loop")["talked"]
