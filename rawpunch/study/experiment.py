@@ -80,7 +80,8 @@ class Attempt:
     """What the two ends of an attempt do."""
 
     end_a: str = "kernel"
-    """kernel, raw, handover (raw until it is open), listening (a kernel socket that waits for its peer), replay or prober."""
+    """kernel, raw, handover (raw until it is open), listening (a kernel socket that waits for its peer), replay, prober, or stack
+    (a program that is another stack)."""
     end_b: str = "kernel"
     offset_ns: int = 0
     """Start of B after the start of A; negative when B is first."""
@@ -89,7 +90,8 @@ class Attempt:
     profile: str = "linux"
     """Whose handshake table raw ends follow."""
     script_a: str = ""
-    """What A plays: the file of a replay end (`replay.part`), or the branch of a prober (`tcp.branches`)."""
+    """What A plays: the file of a replay end (`replay.part`), the branch of a prober (`tcp.branches`), or the command that is a
+    stack (`live.stack_program`)."""
     script_b: str = ""
     scheduler: Scheduler = Scheduler.SPIN
     """How the ends wait for their instants."""
