@@ -44,8 +44,8 @@ class Order:
     profile: str
     """Whose handshake table a raw end follows."""
     script: str = ""
-    """The file of what a replay end plays (`replay.part`), the branch that a prober plays (`tcp.branches`), or the command that is
-    a stack (`live.stack_program`)."""
+    """The file of what a replay end plays (`replay.part`), the branch that a prober plays (`tcp.branches`), or the command of a
+    stack (`live.stack_program`)."""
     scheduler: str = Scheduler.SPIN
     """How it waits for its instant."""
     first_ttl: int = DEFAULT_TTL
