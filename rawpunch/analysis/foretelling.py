@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from rawpunch.analysis.plots import COLOURS, MARKERS, STYLES, foot, new_figure
@@ -43,6 +44,11 @@ def forecasts(run: Dataset, *, every: int = EVERY) -> pd.DataFrame:
     Raises:
         BadParameter: the run sampled nothing, or too few ports each.
     """
+    return _all_forecasts(run, every).copy()
+
+
+@lru_cache(maxsize=1)  # verdicts are asked for again at other confidences; to foretell takes seconds
+def _all_forecasts(run: Dataset, every: int) -> pd.DataFrame:
     import pandas as pd  # noqa: PLC0415  most of a second
 
     mine = own(samples(run))
