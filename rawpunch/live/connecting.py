@@ -88,7 +88,7 @@ def connect(
     Args:
         peer: where its packets come from, as we see it: behind a NAT, the endpoint that the NAT gave it.
         local: our own endpoint, or only its port; None for a free port, which then somebody has to tell the peer.
-        method: `raw` (Linux, IPv4, CAP_NET_RAW and CAP_NET_ADMIN), `kernel` (no privilege), or `auto`: raw if it is possible.
+        method: `raw` (Linux, CAP_NET_RAW and CAP_NET_ADMIN), `kernel` (no privilege), or `auto`: raw if it is possible.
         timeout: how long to try, in seconds, from the first SYN.
         at: instant of the first SYN in ns since the Unix epoch; None for now. By method `raw`, a SYN of the peer's that comes
             before is answered then, as if it had crossed ours.
@@ -187,7 +187,7 @@ class _RawOpening:
 
     def __init__(self, order: Order, offer: Offer) -> None:
         self.order = order
-        self._port = RawPort(one_flow(order.local, order.remote))
+        self._port = RawPort(one_flow(order.local, order.remote), ipv6=order.remote.is_ipv6)
         try:
             self._end = HandoverEnd(order, self._port, offer=offer, shared=True)
         except BaseException:
@@ -358,7 +358,7 @@ def _raw_or_not(order: Order, mtu: int) -> _RawOpening | _KernelOpening:
     why = why_not_raw(order.remote)
     if not why:
         try:
-            return _RawOpening(order, kernels_offer(mtu))
+            return _RawOpening(order, kernels_offer(mtu, ipv6=order.remote.is_ipv6))
         except MachineCannot as error:
             why = error.why
     if order.kind == "raw":

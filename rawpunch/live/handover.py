@@ -51,11 +51,11 @@ class Prompter:
         OSError: this process may not.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, ipv6: bool = False) -> None:
         self.mark = secrets.randbits(31) + 1
         """What its packets are marked with on this host."""
         self.told: set[Segment] = set()
-        self._sock = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+        self._sock = socket.socket(socket.AF_INET6 if ipv6 else socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
         try:
             self._sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, self.mark)
         except OSError:

@@ -85,7 +85,7 @@ class HandoverEnd(RawEnd):
 
     def _hand_over(self) -> None:
         try:
-            self._prompter = Prompter()
+            self._prompter = Prompter(ipv6=self.order.local.is_ipv6)
             self._handed = hand_over(self._machine, self._prompter, self._hear, early=bytes(self._early))
         except (RawpunchError, OSError):
             super().finish(now_ns())

@@ -10,9 +10,9 @@ from rawpunch.tcp.state import MAX_SHIFT, Offer
 from rawpunch.wire.endpoint import Endpoint
 
 _SETTINGS: Final = Path("/proc/sys/net")
-_IP_MTU: Final = 14
-_HEADERS: Final = 40
-"""Octets of an IPv4 and a TCP header without options."""
+_IP_MTU, _IPV6_MTU = 14, 24
+_HEADERS, _HEADERS_6 = 40, 60
+"""Octets of an IP and a TCP header without options."""
 
 
 def route_to(remote: Endpoint) -> tuple[str, int]:
@@ -23,11 +23,12 @@ def route_to(remote: Endpoint) -> tuple[str, int]:
     """
     with socket.socket(socket.AF_INET6 if remote.is_ipv6 else socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.connect((remote.address, remote.port))
-        mtu = 0 if remote.is_ipv6 else sock.getsockopt(socket.IPPROTO_IP, _IP_MTU)
+        level, option = (socket.IPPROTO_IPV6, _IPV6_MTU) if remote.is_ipv6 else (socket.IPPROTO_IP, _IP_MTU)
+        mtu = sock.getsockopt(level, option)
         return str(sock.getsockname()[0]), mtu
 
 
-def kernels_offer(mtu: int) -> Offer:
+def kernels_offer(mtu: int, *, ipv6: bool = False) -> Offer:
     """The offer for a way with this MTU, by this network namespace's settings.
 
     The window's shift is chosen as tcp_select_initial_window does, from the largest receive buffer there may be.
@@ -35,7 +36,7 @@ def kernels_offer(mtu: int) -> Offer:
     largest = max(int(_read("ipv4/tcp_rmem").split()[-1]), int(_read("core/rmem_max") or 0))
     shift = min(max(largest.bit_length() - 1 - 15, 0), MAX_SHIFT)
     return Offer(
-        mss=min(max(mtu - _HEADERS, 1), 0xFFFF),
+        mss=min(max(mtu - (_HEADERS_6 if ipv6 else _HEADERS), 1), 0xFFFF),
         window_scale=shift if _read("ipv4/tcp_window_scaling") != "0" else None,
         sack=_read("ipv4/tcp_sack") != "0",
         timestamps=_read("ipv4/tcp_timestamps") != "0",

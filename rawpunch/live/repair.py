@@ -16,6 +16,7 @@ from rawpunch.errors import MachineCannot
 from rawpunch.tcp.state import Negotiated
 
 _IP_OPTIONS: Final = 4
+_IPV6_2292PKTOPTIONS: Final = 6
 _TCP_REPAIR: Final = 19
 _TCP_REPAIR_QUEUE: Final = 20
 _TCP_QUEUE_SEQ: Final = 21
@@ -77,7 +78,8 @@ def set_options(sock: socket.socket, agreed: Negotiated) -> None:
     """Say what both SYNs agreed; after the connect, and before anything is sent.
 
     The kernel had cut its segments to the default MSS of 536 octets at the connect, and the option alone does not make it think
-    again (tcp_sync_mss); setting the IP options does, even to none. Without that the socket would send small segments for ever.
+    again (tcp_sync_mss); setting the IP options does, even to none; in IPv6 only to an empty set of some. Without that the socket
+    would send small segments for ever.
 
     Raises:
         OSError: the kernel refuses.
@@ -92,6 +94,9 @@ def set_options(sock: socket.socket, agreed: Negotiated) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR_OPTIONS, packed)
     if sock.family == socket.AF_INET:
         sock.setsockopt(socket.IPPROTO_IP, _IP_OPTIONS, b"")
+    else:
+        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_2292PKTOPTIONS, bytes(4))
+        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_2292PKTOPTIONS, b"")
 
 
 def set_timestamp(sock: socket.socket, value: int) -> None:

@@ -21,8 +21,8 @@ def why_not_raw(remote: Endpoint) -> str:
 
     Packet sockets are not tried: the kernel takes 15 ms to close one, and `RawPort` says what it says of them.
     """
-    if remote.is_ipv6:
-        return "raw packets are IPv4 only"
+    if remote.is_ipv6 and (why := _no_raw_sockets(socket.AF_INET6)):
+        return why
     return next((why for try_it in _QUICK if (why := try_it())), "")
 
 
@@ -31,8 +31,8 @@ def lacks() -> tuple[str, ...]:
     return tuple(why for try_it in (*_QUICK, _no_packet_sockets) if (why := try_it()))
 
 
-def _no_raw_sockets() -> str:
-    return _said("raw sockets", lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW).close())
+def _no_raw_sockets(family: int = socket.AF_INET) -> str:
+    return _said("raw sockets", lambda: socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW).close())
 
 
 def _no_packet_sockets() -> str:

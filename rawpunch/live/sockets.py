@@ -17,7 +17,7 @@ from rawpunch.errors import MachineCannot, UsageError
 from rawpunch.units import SECOND
 from rawpunch.wire.endpoint import Endpoint
 
-_ETH_P_IP: Final = 0x0800
+_ETH_P_IP, _ETH_P_IPV6 = 0x0800, 0x86DD
 _SOL_PACKET: Final = 263
 _PACKET_IGNORE_OUTGOING: Final = 23
 _PACKET_STATISTICS: Final = 6
@@ -58,22 +58,24 @@ def bound(local: Endpoint, kind: socket.SocketKind, *options: int) -> socket.soc
 
 
 class RawPort:
-    """Whole IPv4 packets in and out of the calling thread's network namespace.
+    """Whole IPv4 packets, or IPv6 ones, in and out of the calling thread's network namespace.
 
     Args:
         only: a program of classic BPF that says which packets come in (`packet_filter`); b"" for all.
+        ipv6: which of the two.
 
     Raises:
         MachineCannot: no right to open raw sockets.
     """
 
-    def __init__(self, only: bytes = b"") -> None:
+    def __init__(self, only: bytes = b"", *, ipv6: bool = False) -> None:
+        family, kind = (socket.AF_INET6, _ETH_P_IPV6) if ipv6 else (socket.AF_INET, _ETH_P_IP)
         part = "raw sockets"
         with ExitStack() as opened:
             try:
-                self._out = opened.enter_context(socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW))
+                self._out = opened.enter_context(socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW))
                 part = "packet sockets"
-                self._in = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, socket.htons(_ETH_P_IP))
+                self._in = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, socket.htons(kind))
             except OSError as error:
                 why = f"{part}: {error.strerror or error}"
                 raise MachineCannot("cannot open raw sockets", why=why, todo="rawpunch doctor") from error

@@ -309,6 +309,40 @@ def both_in_one_loop() -> Found:
     return {"talked": [(method, text.decode()) for method, text in asyncio.run(both())]}
 
 
+def over_ipv6() -> Found:
+    """Two ends over ::1, of which one is raw at least: what they read of each other, and what TCP_INFO says afterwards."""
+    for device in ("all", "lo"):
+        (Path("/proc/sys/net/ipv6/conf") / device / "disable_ipv6").write_text("0", encoding="ascii")
+    found: Found = {}
+    for place, methods in enumerate((("raw", "raw"), ("raw", "kernel"))):
+        ports = 42_060 + 2 * place, 42_061 + 2 * place
+        at = now_ns() + 200 * MS
+        host = Host()
+
+        def end(mine: int, theirs: int, method: str, host: Host = host, at: int = at) -> None:
+            found[str(mine)] = host.connect(f"[::1]:{theirs}", f"[::1]:{mine}", method, at=at)
+
+        both = [threading.Thread(target=end, args=(*way, how)) for way, how in zip((ports, ports[::-1]), methods, strict=True)]
+        for thread in both:
+            thread.start()
+        for thread in both:
+            thread.join()
+
+        def talk(port: int, host: Host = host) -> None:
+            found[str(port)] |= host.exchange(port, 1 << 20)
+
+        both = [threading.Thread(target=talk, args=(port,)) for port in ports]
+        for thread in both:
+            thread.start()
+        for thread in both:
+            thread.join()
+        for port in ports:
+            found[str(port)] |= host.info(port)
+        for port in ports:
+            host.close(port)
+    return found
+
+
 def cancelled() -> Found:
     """An attempt that is cancelled while it waits for an answer; the port must be free at once."""
 

@@ -45,7 +45,6 @@ def test_it_is_loaded_when_it_is_asked_for() -> None:
         ("127.0.0.1:4000", {"timeout": float("inf")}, BadParameter),
         ("127.0.0.1:4000", {"local": 4000}, BadParameter),
         ("127.0.0.1:4000", {"local": ("192.0.2.77", 4000)}, UsageError),
-        ("[::1]:4000", {"method": "raw"}, MachineCannot),
     ],
 )
 def test_what_makes_no_sense_is_refused(peer: Any, more: dict[str, Any], error: type[Exception]) -> None:

@@ -331,6 +331,24 @@ def test_a_third_partys_syn_and_garbage_disturb_nothing(pair: Pair) -> None:
         assert not left & {"01", "02", "0A"}, "nothing listens, is open or opens"
 
 
+@pytest.mark.skipif(not Path("/proc/sys/net/ipv6").exists(), reason="this kernel has no IPv6")
+def test_it_goes_over_ipv6_too(pair: Pair) -> None:
+    """On ::1, raw at both ends and raw towards a kernel: a mebibyte each way, in large segments, none twice."""
+    found = pair.ask("a", do="alone", what="over_ipv6")
+    for one, other in (("42060", "42061"), ("42062", "42063")):
+        assert found[one]["method"] == "raw"
+        assert found[one]["came"] == found[other]["sent"]
+        assert found[other]["came"] == found[one]["sent"]
+        assert found[one]["count"] == found[other]["count"] == MEBIBYTE
+    assert found["42061"]["method"] == "raw"
+    assert found["42063"]["method"] == "kernel"
+    usual = found["42063"]
+    for said in found.values():
+        assert said["retransmissions"] == 0
+        assert all(said[name] == usual[name] for name in ("timestamps", "sack", "scaling", "send_shift", "receive_shift"))
+        assert said["send_mss"] > 20_000  # not the 1,208 octets of a connection of which nothing is known
+
+
 def test_asyncio_has_it_too(pair: Pair) -> None:
     """Two ends in one event loop open a connection raw and talk over streams; a cancelled attempt leaves its port free."""
     talked = pair.ask("a", do="alone", what="both_in_one_loop")["talked"]
