@@ -155,10 +155,12 @@ def refine(attempts: pd.DataFrame, run: Dataset) -> list[dict[str, Level]]:
         }
         if first == "a" and path in {"silent", "direct"}:
             wanted += [usual | {"offset": 3.0}] * (enough - int((group["too_late_ns"] > NEAR_NS).sum()))
+        if path == "silent":
+            continue
         latest_ns = window_ns(scene(usual))[first == "b"]
         wanted += [
             usual | {"offset": round((latest_ns + beyond) * (-1 if first == "b" else 1) / latest_ns, 7)}
-            for beyond in _next_ns(group["too_late_ns"].tolist(), group["opened"].tolist())
+            for beyond in _next_ns(group["too_late_ns"].tolist(), group["opened"].tolist(), latest_ns)
             if latest_ns + beyond > 0
         ]
     return wanted
@@ -179,12 +181,14 @@ def _clocks_again(clocked: pd.DataFrame) -> list[dict[str, Level]]:
     return wanted
 
 
-def _next_ns(beyond_ns: list[float], opened: list[bool]) -> list[float]:
-    """Starts beyond the delay to try next, given those of an edge so far."""
-    try:
-        edge = threshold_edge(beyond_ns, opened)
-    except BadParameter:
-        return []
+def _next_ns(beyond_ns: list[float], opened: list[bool], latest_ns: int) -> list[float]:
+    """Starts beyond the lawful one to try next, given those of an edge so far.
+
+    Where a stall took all that were on one side of it, one is tried again there.
+    """
+    if all(opened) or not any(opened):
+        return [latest_ns / 10 if all(opened) else -latest_ns / 10]
+    edge = threshold_edge(beyond_ns, opened)
     if edge.width <= EDGE_WIDTH_NS or len(beyond_ns) >= MOST:
         return []
     if edge.misplaced == 0:

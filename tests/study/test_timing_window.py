@@ -105,6 +105,19 @@ def test_clocks_that_lie_move_the_start(simulated: Dataset) -> None:
     assert set(slow["outcome"]) == {"refused"}
 
 
+def test_a_side_of_an_edge_that_was_lost_is_tried_again(simulated: Dataset) -> None:
+    """Stalls took all that came too late, or all that came in time; an edge that is known asks for nothing more."""
+    experiment = Experiment.load("timing_window")
+    assert experiment.refine(simulated) == []
+    timed = with_times(simulated.attempts, simulated.segments)
+    mine = (timed["path"] == "askew") & (timed["one_way_ns"] == 20 * MS) & (timed["first"] == "b")
+    for opened, offset in ((True, -0.9), (False, -1.1)):
+        broken = simulated.attempts.assign(disturbed=(mine & (timed["opened"] == opened)).to_numpy())
+        (again,) = experiment.refine(_Changed(simulated, broken))
+        assert (again["path"], again["one_way_ns"]) == ("askew", 20 * MS)
+        assert again["offset"] == pytest.approx(offset)
+
+
 def test_a_disturbed_attempt_moves_nothing(simulated: Dataset) -> None:
     """Attempts that a stall disturbed are left out of every verdict."""
     experiment = Experiment.load("timing_window")
