@@ -60,7 +60,7 @@ def rows_of(recording: Recording, *, driver: str, capture_name: str, one_way_ns:
         recording: the attempts and their capture file.
         driver: who made them.
         capture_name: the capture's name in the run's folder.
-        one_way_ns: declared delay from A to B and from B to A, for attempts that do not know their scene.
+        one_way_ns: declared delay from NAT to NAT, A to B and B to A, for attempts that do not know their scene.
 
     Raises:
         Unreadable: the capture cannot be read.

@@ -168,7 +168,7 @@ def _attempt(scene: Scene, attempt: Attempt) -> Maker:
     def make(bench: LabBench, path: Path) -> bool:
         bench.use(scene)
         recording = bench.make([Planned("reference", "reference", {}, 0, attempt)], path)
-        (row,) = rows_of(recording, driver=bench.name, capture_name="", one_way_ns=scene.one_way_ns).attempts
+        (row,) = rows_of(recording, driver=bench.name, capture_name="", one_way_ns=scene.nat_to_nat_ns).attempts
         answers_ns = (row.syn_ack_delay_a_ns or 0, row.syn_ack_delay_b_ns or 0)
         return not row.disturbed and max(answers_ns) < _ANSWER_NS
 

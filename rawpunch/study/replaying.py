@@ -229,7 +229,7 @@ def play_and_keep(
             made, recording = play(replay, bench, capture, repeats=repeats)
             part = writer.next_part()
             name = writer.capture_name(part)
-            rows = rows_of(recording, driver=Driver.REPLAY, capture_name=name, one_way_ns=scene.one_way_ns)
+            rows = rows_of(recording, driver=Driver.REPLAY, capture_name=name, one_way_ns=scene.nat_to_nat_ns)
             writer.write_part(
                 part,
                 rows.tables(),
