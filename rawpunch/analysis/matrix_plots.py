@@ -64,7 +64,7 @@ def matrix_figure(
         ink = "black" if row["estimate"] > 0.55 else "white"
         axes.annotate(f"{row['successes']}/{row['n']}", (x, y - 0.14), ha="center", va="center", fontsize=7, color=ink)
         band = f"{row['low']:.0%}-{row['high']:.0%}".replace("%-", "-")
-        axes.annotate(band, (x, y + 0.22), ha="center", va="center", fontsize=4.5, color=ink)
+        axes.annotate(band, (x, y + 0.22), ha="center", va="center", fontsize=5.5, color=ink)
     axes.set_xticks(range(len(across)), [str(level) for level in across], rotation=45, ha="right", fontsize=8)
     axes.set_yticks(range(len(down)), [str(level) for level in down], fontsize=8)
     axes.tick_params(length=0)

@@ -129,7 +129,9 @@ def _paragraph(each: Decision, width: int) -> str:
     lines = [line.replace(f"{_INDENT}{word}", _INDENT + output.styled(word, _STYLES[each.verdict], sys.stdout)) for line in lines]
     if each.deciding is not None:
         n, value, run = _figures(each)
-        rests_on = f"{each.deciding.verdict.statement}: {', '.join(filter(None, (value, n, run)))}"
+        told = each.deciding.verdict
+        beside = f" ({told.why})" if told.why and told.why not in each.why else ""
+        rests_on = f"{told.statement}: {', '.join(filter(None, (value, n, run)))}{beside}"
         lines += [output.styled(line, "dim", sys.stdout) for line in _wrapped(_INDENT + rests_on, width)]
     return "\n".join([*lines, ""])
 
