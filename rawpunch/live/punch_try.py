@@ -231,6 +231,7 @@ class Try:
             return False
         except BaseException:
             reset(sock)
+            self._ground.outcomes["stranger"] += 1  # the slot ended before its proof
             raise
         if self._won.done():  # the time was over in that very moment
             reset(sock)
