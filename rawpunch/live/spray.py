@@ -5,7 +5,7 @@ All packets are made at once: one SYN is encoded, and of each other only what di
 slots that the kernel took, the device's own counter, and what a watch at the far vantage point counts (`sampling.Watch`).
 
 Where a spray may go is no argument but built in: the loopback and the lab's addresses are free; somebody else has to have agreed,
-and then it is no more than `MOST_PACKETS` at no more than `MOST_PER_S`.
+and then it is no more than a peer's consent may be for (`punch.consent`): `MOST_PACKETS`, at `PER_S` at most.
 """
 
 from __future__ import annotations
@@ -27,15 +27,12 @@ from rawpunch.errors import BadParameter, MachineCannot, PolicyRefused, Rawpunch
 from rawpunch.live.policy import is_free
 from rawpunch.live.sampling import NUMBER_AT, OCTETS, options_of
 from rawpunch.live.tx_ring import SLOTS, Counters, Hop, Octets, TxRing, next_hop
+from rawpunch.punch.consent import MOST_PACKETS, PER_S
 from rawpunch.units import MS, SECOND
 from rawpunch.wire.codec import encode, packed_address
 from rawpunch.wire.endpoint import Endpoint
 from rawpunch.wire.segment import DEFAULT_TTL, Flags, Segment
 
-MOST_PACKETS: Final = 2_048
-"""SYNs to one peer who agreed, in all."""
-MOST_PER_S: Final = 20_000
-"""SYNs a second to one."""
 FREE_PACKETS: Final = 1_000_000
 """In the lab."""
 
@@ -145,7 +142,7 @@ class Sprayer:
                 todo="spray in the lab, or towards a peer that a rendezvous has authenticated",
             )
         self._left = FREE_PACKETS if free or consent is None else min(consent.packets, MOST_PACKETS)
-        self._most_per_s = 0 if free else MOST_PER_S
+        self._most_per_s = 0 if free else PER_S
         self._hop: Hop = next_hop(target)
         self._ring: TxRing | None = TxRing(self._hop) if self._hop.mac else None
 

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from rawpunch.errors import BadParameter, MachineCannot, PolicyRefused
 from rawpunch.live.sampling import Connection, syns
-from rawpunch.live.spray import MOST_PACKETS, Consent, Sprayer, volley
+from rawpunch.live.spray import Consent, Sprayer, volley
 from rawpunch.live.tx_ring import Counters, Hop, next_hop
+from rawpunch.punch.consent import MOST_PACKETS
 from rawpunch.wire.codec import decode, internet_checksum
 from rawpunch.wire.endpoint import Endpoint
 from rawpunch.wire.segment import Segment
