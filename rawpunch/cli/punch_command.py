@@ -114,8 +114,8 @@ def command(
             else:
                 far = resolved(rendezvous, _PORT)[0]
                 how: dict[str, Any] = {"method": method, "local_port": local_port, "findings": known, "wait_s": wait}
-                how |= {"accept_spray": accept_spray, "policy": policy}
-                punched = asyncio.run(_introduced(far, room, log, explain=explain, **how))
+                how |= {"accept_spray": accept_spray}
+                punched = asyncio.run(_introduced(far, room, log, explain=explain, policy=policy, **how))
         except Failed:
             _show_ladder(log, far if rendezvous else None)
             raise
@@ -133,14 +133,18 @@ def _method(*, raw: bool, kernel: bool, auto: bool) -> Method:
     return "raw" if raw else "kernel" if kernel else "auto"
 
 
-async def _introduced(server: Endpoint, room: str, log: PunchLog, *, explain: bool, **how: Any) -> Punched:
+async def _introduced(server: Endpoint, room: str, log: PunchLog, *, explain: bool, policy: Path | None, **how: Any) -> Punched:
+    from rawpunch.live.policy import read_policy
     from rawpunch.live.punching import punch
+
+    if policy is not None:
+        read_policy(policy)  # what is wrong with it is said before anybody waits
 
     def planned(met: Met) -> None:
         if explain:
             output.complain(f"the plan; our side is {met.side.upper()}\n{met.plan.explain()}")
 
-    return await punch(server, room, log=log, planned=planned, **how)
+    return await punch(server, room, log=log, planned=planned, policy=policy, **how)
 
 
 async def _alone(

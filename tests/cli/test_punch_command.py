@@ -145,6 +145,8 @@ def test_a_command_serves_the_peer(server: str, tmp_path: Path, capfd: pytest.Ca
         (["--room", "t", "--rendezvous", "127.0.0.1", "--exec", "no-such-command-anywhere"], 2, "no such command"),
         (["--room", "t", "--rendezvous", "127.0.0.1", "--exec", "'"], 2, "is no command"),
         (["--room", "t", "--rendezvous", "127.0.0.1", "--findings", "/dev/null"], 2, "no report of a probe"),
+        (["--room", "t", "--rendezvous", "127.0.0.1", "--policy", "/dev/null/none"], 2, "cannot be read"),
+        (["--room", "t", "--rendezvous", "127.0.0.1", "--accept-spray", "9999"], 2, "accept-spray"),
         (["--room", "t", "--rendezvous", "127.0.0.1", "--at", "10:00:00"], 2, "go with --peer"),
         (["--room", "t", "--peer", "127.0.0.1:9"], 2, "--peer needs --local-port"),
         (
