@@ -50,4 +50,4 @@ def test_the_baseline_compares_the_two(tmp_path: Path) -> None:
     assert set(opened[opened["offset"] > 1]["transport"]) == {"udp"}
     verdicts = {verdict["claim"]: Verdict(**verdict) for verdict in dataset.manifest.verdicts}
     assert verdicts["C6"].verdict in {"refuted", "undecided"}
-    assert "late: TCP 0/" in verdicts["C21"].why
+    assert "late TCP 0/" in verdicts["C21"].why
