@@ -10,7 +10,8 @@ from rawpunch.analysis.statistics import Proportion
 from rawpunch.analysis.tables import keep
 from rawpunch.scene import Nat, Scene
 from rawpunch.study.aiming import Aim
-from rawpunch.study.experiment import Attempt, Cell, Factor, Verdict, Word, judge
+from rawpunch.study.experiment import Attempt, Cell, Factor, Level, Verdict, Word, judge
+from rawpunch.study.make_up import make_up
 from rawpunch.units import MS
 
 if TYPE_CHECKING:
@@ -75,6 +76,11 @@ def scene(cell: Cell) -> Scene:
 def attempt(cell: Cell) -> Attempt:
     """What the trial has both ends do."""
     return TRIALS[str(cell["trial"])]
+
+
+def refine(attempts: pd.DataFrame, run: Dataset) -> list[dict[str, Level]]:  # noqa: ARG001  the run holds them
+    """As many again as were disturbed."""
+    return make_up(run, FACTORS)
 
 
 def verdicts(attempts: pd.DataFrame, run: Dataset) -> list[Verdict]:

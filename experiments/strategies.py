@@ -11,12 +11,15 @@ from rawpunch.analysis.strategies import LATE_NS, NONE, ONE_WAY_NS, PATIENCE_NS,
 from rawpunch.analysis.tables import keep
 from rawpunch.scene import Nat, Scene
 from rawpunch.study.aiming import Aim
-from rawpunch.study.experiment import Attempt, Cell, Factor, Verdict, Word, judge
+from rawpunch.study.experiment import Attempt, Cell, Factor, Level, Verdict, Word, judge
+from rawpunch.study.make_up import make_up
 from rawpunch.units import MS
 from rawpunch.wire.segment import DEFAULT_TTL
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from rawpunch.dataset.store import Dataset
 
 SOON_NS: Final = 600 * MS
 """How long an end tries where the first SYN works or none does."""
@@ -91,6 +94,11 @@ def scene(cell: Cell) -> Scene:
 def attempt(cell: Cell) -> Attempt:
     """What the strategy has both ends do."""
     return (PUNCHES | OTHERS)[str(cell["strategy"])]
+
+
+def refine(attempts: pd.DataFrame, run: Dataset) -> list[dict[str, Level]]:  # noqa: ARG001  the run holds them
+    """As many again as were disturbed."""
+    return make_up(run, FACTORS)
 
 
 def verdicts(attempts: pd.DataFrame) -> list[Verdict]:

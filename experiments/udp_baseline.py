@@ -9,11 +9,14 @@ from rawpunch.analysis.statistics import Proportion, difference, wilson
 from rawpunch.analysis.strategies import names_of
 from rawpunch.analysis.tables import keep
 from rawpunch.scene import Nat, Scene
-from rawpunch.study.experiment import Attempt, Cell, Factor, Verdict, Word, judge
+from rawpunch.study.experiment import Attempt, Cell, Factor, Level, Verdict, Word, judge
+from rawpunch.study.make_up import make_up
 from rawpunch.units import MS
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from rawpunch.dataset.store import Dataset
 
 ONE_WAY_NS: Final = 10 * MS
 NATS: Final = ("linux-masquerade", "rst-sender", "icmp-sender")
@@ -46,6 +49,11 @@ def attempt(cell: Cell) -> Attempt:
     kind = str(cell["transport"])
     offset_ns = round(float(cell["offset"]) * ONE_WAY_NS)
     return Attempt(kind, kind, offset_ns, give_up_ns=1_300 * MS, tolerance_ns=3 * MS)
+
+
+def refine(attempts: pd.DataFrame, run: Dataset) -> list[dict[str, Level]]:  # noqa: ARG001  the run holds them
+    """As many again as were disturbed."""
+    return make_up(run, FACTORS)
 
 
 def verdicts(attempts: pd.DataFrame) -> list[Verdict]:

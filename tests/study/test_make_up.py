@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
-from rawpunch.dataset.store import Dataset
-from rawpunch.study.experiment import Experiment
+from rawpunch.dataset.store import Dataset, load
+from rawpunch.study.experiment import Experiment, cell_name
 from rawpunch.study.make_up import TRIES, make_up
 from rawpunch.study.runner import Job, begin, run
+
+SAMPLES = Path(__file__).resolve().parents[2] / "data" / "sample"
 
 
 class _Changed(Dataset):
@@ -45,3 +49,14 @@ def test_a_machine_that_always_stalls_is_let_be(made: Dataset) -> None:
     """After a few times as many tries as were asked for."""
     attempts = pd.concat([made.attempts.assign(disturbed=True)] * TRIES)
     assert make_up(_Changed(made, attempts), Experiment.load("mixed_open").factors) == []
+
+
+@pytest.mark.parametrize("name", ["binding", "mixed_open", "strategies", "three_properties", "udp_baseline"])
+def test_experiments_make_up_for_what_was_disturbed(name: str) -> None:
+    """Else one stall takes the few attempts that a verdict rests on."""
+    sample = load(next(SAMPLES.glob(f"{name}/*")))
+    attempts = sample.attempts
+    attempts = attempts[attempts["repeat"] < sample.manifest.repeats].assign(disturbed=False).reset_index(drop=True)
+    attempts.loc[0, "disturbed"] = True
+    wanted = Experiment.load(name).refine(_Changed(sample, attempts))
+    assert [cell_name(cell) for cell in wanted] == [attempts["cell"][0]]
