@@ -120,6 +120,14 @@ class Keeper:
             done = self._command(command, text, check=check)
         return {"status": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
 
+    def do_forget(self, node: str) -> Message:
+        """Delete all conntrack entries of a node."""
+        from pyroute2.netlink.nfnetlink.nfctsocket import NFCTSocket  # noqa: PLC0415  slow to come, and seldom needed
+
+        with self._inside(node), NFCTSocket() as conntrack:
+            conntrack.flush()
+        return {}
+
     def do_start(self, node: str, entry: str, arguments: Message) -> Message:
         """Fork a worker in a node.
 

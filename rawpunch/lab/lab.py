@@ -181,10 +181,14 @@ class Lab:
     def change(self, scene: Scene) -> None:
         """Change the NATs' behaviour and the delays to those of another scene with the same cables (see `wiring.cables`).
 
-        Conntrack entries of earlier attempts stay; packets still held are released by the old delays.
+        A NAT that becomes another one forgets its mappings: conntrack would use one of the old again for the same inside port
+        (`find_appropriate_src` in net/netfilter/nf_nat_core.c). Packets still held are released by the old delays.
         """
-        self.scene = scene
+        before, self.scene = self.scene, scene
         self._set_nats()
+        for place, node in wiring.places(scene).items():
+            if wiring.nat_at(before, place) != wiring.nat_at(scene, place):
+                self._ask({"do": "forget", "node": node})
         self._set_delays(first=False)
 
     def run(self, node: str, command: list[str], text: str = "", *, check: bool = True) -> str:
