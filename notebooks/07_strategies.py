@@ -98,7 +98,9 @@ good = keep(attempts).attempts
 telling = {
     "a first SYN that dies": (good["strategy"] == "low_ttl_a") & (good["outcome"] == "established"),
     "too early for the far NAT": (good["strategy"] == "ordered_a") & (good["pattern"] == "refused"),
-    "a SYN-ACK that is not let out": (good["strategy"] == "stunt_a") & (good["outcome"] != "established") & (good["syn_ack_a"] > 0),
+    "a SYN-ACK that is not let out": (good["strategy"] == "stunt_a")
+    & (good["outcome"] != "established")
+    & (good["syn_ack_a"] > 0),
 }
 for what, such in telling.items():
     for attempt in good.loc[such, "attempt"].head(1):
