@@ -217,7 +217,6 @@ def _claim(stack: str, compared: list[Compared]) -> Verdict:
     """Upheld where a crossing is not answered or does not open, conditional where only other branches end otherwise."""
     good = [one for one in compared if len(one.done) >= LEAST]
     otherwise = [one for one in good if one.ends_otherwise]
-    rate = wilson(len(otherwise), len(good))
     word: Word = "conditional" if otherwise else "refuted"
     why = ", ".join(f"[{one.branch}] {one.seen} for {one.rfc.conduct.outcome}" for one in otherwise)
     crossing = next((one for one in good if one.branch == CROSSING), None)
@@ -232,8 +231,10 @@ def _claim(stack: str, compared: list[Compared]) -> Verdict:
     elif len(good) < len(BRANCHES):
         word, why = "undecided", f"only {len(good)} of {len(BRANCHES)} branches were put to it often enough"
     statement = (
-        f"{_called(stack)}: implements simultaneous open incorrectly (share of branches that end otherwise than by RFC 9293)"
+        f"{_called(stack)}: implements simultaneous open incorrectly (share of branches that end otherwise than by RFC 9293; "
+        "the branches are all that are listed and no sample, so the interval is of those whose attempts disagree)"
     )
     if not good:
         return Verdict("C19", statement, word, 0, why=why)
-    return Verdict("C19", statement, word, rate.n, rate.estimate, rate.low, rate.high, why)
+    n, share = len(good), len(otherwise) / len(good)
+    return Verdict("C19", statement, word, n, share, share, sum(one.may_end_otherwise for one in good) / n, why)

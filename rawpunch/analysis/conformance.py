@@ -73,6 +73,11 @@ class Compared:
         return bool(self.done) and all(one.outcome != self.rfc.conduct.outcome for one in self.done)
 
     @property
+    def may_end_otherwise(self) -> bool:
+        """Whether an attempt did."""
+        return any(one.outcome != self.rfc.conduct.outcome for one in self.done)
+
+    @property
     def in_words(self) -> str:
         """What it did, and where that differs from the RFC, how."""
         conducts = list(dict.fromkeys(self.done))
