@@ -12,7 +12,9 @@ from rawpunch.study.make_up import make_up
 from rawpunch.units import MS, SECOND
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
     from rawpunch.dataset.store import Dataset
 
@@ -35,7 +37,11 @@ def attempt(cell: Cell) -> Attempt:
     """Both ends dial, B later by the offset; A goes on for long enough."""
     end_a, end_b = str(cell["ends"]).split("-")
     return Attempt(
-        end_a=end_a, end_b=end_b, offset_ns=round(float(cell["offset"]) * int(cell["one_way_ns"])), give_up_ns=4 * SECOND
+        end_a=end_a,
+        end_b=end_b,
+        offset_ns=round(float(cell["offset"]) * int(cell["one_way_ns"])),
+        give_up_ns=4 * SECOND,
+        count_sockets=True,
     )
 
 
@@ -45,7 +51,7 @@ def refine(attempts: pd.DataFrame, run: Dataset) -> list[dict[str, Level]]:  # n
 
 
 def verdicts(attempts: pd.DataFrame, run: Dataset) -> list[Verdict]:
-    """From the undisturbed attempts; connections are counted in the packets at both hosts."""
+    """From the undisturbed attempts; connections are counted in the packets at both hosts, and in their kernels' sockets."""
     good = keep(attempts).attempts
     opened = good[good["outcome"] == "established"]
     late = good[good["offset"].abs() > 1]
@@ -55,7 +61,8 @@ def verdicts(attempts: pd.DataFrame, run: Dataset) -> list[Verdict]:
         & (mixed["pattern_a"] == "half_simultaneous")
         & (mixed["pattern_b"] == "three_way")
     )
-    single = connections(run.segments).reindex(opened["attempt"]).eq(1)
+    single = connections(run.segments).reindex(opened["attempt"]).eq(1).to_numpy() & sockets_fit(opened)
+    asked = int((opened["sockets_a"].notna() & opened["sockets_b"].notna()).sum())
     kinds = completing(mixed, run.segments)
     again = int((mixed["syn_retransmissions_a"] > 0).sum())
     words = ", ".join(f"{count} by {kind}" for kind, count in kinds.items())
@@ -69,9 +76,10 @@ def verdicts(attempts: pd.DataFrame, run: Dataset) -> list[Verdict]:
         ),
         _share(
             "C4",
-            "what opened is one connection: one pair of endpoints, one initial sequence number an end, at both hosts",
+            "what opened is one connection at both hosts: one pair of endpoints, one initial sequence number an end, one socket",
             int(single.sum()),
             len(opened),
+            f"both kernels told their sockets in {asked} of them: one where a kernel opened, none where raw packets did",
         ),
         _share(
             "C16",
@@ -93,6 +101,14 @@ def connections(segments: pd.DataFrame) -> pd.Series:
     numbered = syns.assign(isn=sender + ">" + receiver + "#" + syns["seq"].astype(str))
     per_host = numbered.groupby(["attempt", "vantage", "direction"], observed=True)["isn"].nunique()
     return per_host.groupby("attempt", observed=True).max()
+
+
+def sockets_fit(opened: pd.DataFrame) -> NDArray[np.bool_]:
+    """Whether each host's kernel held one connection if it made the end, and none if raw packets did; true if nobody asked."""
+    fits = [
+        (opened[f"sockets_{side}"] == (opened[f"end_{side}"] == "kernel").astype("Int64")).fillna(value=True) for side in "ab"
+    ]
+    return (fits[0] & fits[1]).to_numpy(dtype=bool)
 
 
 def completing(opened: pd.DataFrame, segments: pd.DataFrame) -> dict[str, int]:

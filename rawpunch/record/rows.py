@@ -73,6 +73,8 @@ class AttemptRow:
     segs_in_b: int | None = column("tcpi_segs_in of B's kernel socket")
     dsack_dups_a: int | None = column("tcpi_dsack_dups of A's kernel socket: 1 after a true crossing")
     dsack_dups_b: int | None = column("tcpi_dsack_dups of B's kernel socket: 1 after a true crossing")
+    sockets_a: int | None = column("connected TCP sockets of A's host at the attempt's port, as its kernel said before the end")
+    sockets_b: int | None = column("connected TCP sockets of B's host at the attempt's port, as its kernel said before the end")
     tries_a: int | None = column("calls of connect() that A's program made until it was connected or gave up", unit="tries")
     tries_b: int | None = column("calls of connect() that B's program made until it was connected or gave up", unit="tries")
     user_octets: int | None = column("user data that arrived at both ends together, after they were introduced", unit="octets")

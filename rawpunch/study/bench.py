@@ -57,6 +57,8 @@ class Side:
     finished: bool = False
     transitions: list[dict[str, Any]] = field(default_factory=list)
     evidence: dict[str, int] = field(default_factory=dict)
+    sockets: int | None = None
+    """Connections at its port before it was told to finish, if they were counted."""
 
 
 @dataclass(slots=True)
@@ -143,6 +145,7 @@ class LabBench:
         self._lab: Lab | None = None
         self._hosts: dict[str, Channel] = {}
         self._samplers: dict[SideName, Channel] = {}
+        self._counters: dict[SideName, Channel] = {}
         self._third: Channel | None = None
         self._stacks: set[tuple[SideName, str]] = set()
         self._stage: Stage | None = None
@@ -163,6 +166,7 @@ class LabBench:
             self._lab.close()
             self._lab = None
             self._samplers.clear()
+            self._counters.clear()
             self._third = None
             self._stacks.clear()
             self._stage = None
@@ -204,6 +208,7 @@ class LabBench:
         lost_before = self._record()
         made: list[Done] = []
         self._start_stacks(attempts)
+        self._start_counters(attempts)
         for batch in _batches(attempts):
             part = {done.planned.name: done for done in self._orders(batch)}
             for done in part.values():
@@ -231,6 +236,13 @@ class LabBench:
                 if kind == "stack" and (side, command) not in self._stacks:
                     start_stack(self._hosts[side], command, self._told_of(side))
                     self._stacks.add((side, command))
+
+    def _start_counters(self, attempts: Sequence[Planned]) -> None:
+        if not self._counters and any(planned.attempt.count_sockets for planned in attempts):
+            for side in SIDES:
+                self._counters[side] = self.lab.start(f"host{side.upper()}", "rawpunch.live.socket_count:serve", {})
+            for counter in self._counters.values():
+                counter.receive()
 
     def _told_of(self, side: SideName) -> dict[str, str]:
         """What a program on a side's host is told of its place."""
@@ -367,7 +379,10 @@ class LabBench:
                     to_finish.append((now_ns() + 3 * max(self.lab.scene.one_way_ns) // 2 + _SETTLE_NS, done))
             now = now_ns()
             for _, done in [entry for entry in to_finish if entry[0] <= now]:
-                done.finish_ns = now
+                if done.planned.attempt.count_sockets:
+                    for side, end in zip(SIDES, (done.a, done.b), strict=True):
+                        end.sockets = self._counters[side].ask({"count": end.order.local.port})["sockets"]
+                done.finish_ns = now_ns()
                 for channel in sides:
                     channel.send({"finish": done.planned.name})
             to_finish = [entry for entry in to_finish if entry[0] > now]

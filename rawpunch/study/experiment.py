@@ -108,6 +108,8 @@ class Attempt:
     """How far off its instant a first SYN may leave, or how late a packet may come, without making the attempt disturbed."""
     told_ns: int = 0
     """How long after its start each raw end is told of the other's SYN by a third party; 0 for never."""
+    count_sockets: bool = False
+    """Whether both hosts' kernels are asked, before it is finished, how many connections they hold at its port; in the lab."""
 
     def __post_init__(self) -> None:
         """Check that the ends can do what is asked of them.

@@ -21,7 +21,8 @@ from rawpunch.capture.pcapng import RAW_IP, Interface, Recorded, write_pcapng
 from rawpunch.channel import Channel
 from rawpunch.clock import now_ns
 from rawpunch.errors import BadParameter, LabBroken
-from rawpunch.live.policy import CappedPort, Entry, check_consent, is_free
+from rawpunch.live.confines import is_free
+from rawpunch.live.policy import CappedPort, Entry, check_consent
 from rawpunch.live.replay_alone import address_towards, check_target
 from rawpunch.live.sockets import RawPort
 from rawpunch.live.worker import Worker

@@ -207,6 +207,7 @@ def _end(end: Side, view: View, mapped: Endpoint | None) -> dict[tuple[str, str]
         ("syn_ack", ""): counted.syn_ack,
         ("syn_retransmissions", ""): counted.syn_retransmissions,
         ("syn_ack_delay", "_ns"): counted.syn_ack_delay_ns,
+        ("sockets", ""): end.sockets,
     }
     if end.evidence:
         columns[("rtt", "_ns")] = end.evidence["rtt_ns"]
