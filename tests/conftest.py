@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from functools import cache
 
@@ -18,7 +19,11 @@ hypothesis.settings.load_profile("rawpunch")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Start from the built-in defaults: neither RAWPUNCH_* variables nor a settings file of the person who tests."""
+    """Start from the built-in defaults: neither RAWPUNCH_* variables nor a settings file of the person who tests.
+
+    Ctrl-C is one of them: a shell's background job ignores it, and so would all commands that are tried here.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in [name for name in os.environ if name.startswith("RAWPUNCH_") and name != REQUIRE_LAB]:
         del os.environ[name]
     folder = tempfile.TemporaryDirectory(prefix="rawpunch-tests-")
