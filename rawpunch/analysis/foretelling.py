@@ -17,7 +17,8 @@ from rawpunch.analysis.statistics import Proportion, wilson
 from rawpunch.errors import BadParameter
 from rawpunch.nat import personas
 from rawpunch.punch.birthday import without_repetition
-from rawpunch.punch.predict import Mapped, forecast
+from rawpunch.punch.ports import Mapped
+from rawpunch.punch.predict import forecast
 from rawpunch.rng import stream
 
 if TYPE_CHECKING:

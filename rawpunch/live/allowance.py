@@ -18,7 +18,7 @@ from typing import Final
 
 from rawpunch.clock import now_ns
 from rawpunch.errors import PolicyRefused
-from rawpunch.live.policy import default_path, entry_for, is_free, read_policy
+from rawpunch.live.confines import is_free
 from rawpunch.punch.birthday import Budget
 from rawpunch.punch.consent import PER_S, REPEATED, Consent, connections
 from rawpunch.units import SECOND
@@ -67,6 +67,8 @@ class Allowance:
         return PER_S // REPEATED
 
     def _check(self, targets: Sequence[Endpoint]) -> None:
+        from rawpunch.live.policy import default_path, entry_for, read_policy  # noqa: PLC0415  slow to come, and seldom needed
+
         what = f"{len(targets)} SYNs to {self._address} are too many"
         todo = "let the peer start with --accept-spray, and name its address in the policy file (--policy); or use a relay"
         if self._consent is None:

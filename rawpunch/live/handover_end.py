@@ -15,7 +15,7 @@ from rawpunch.live.raw_end import RawEnd
 from rawpunch.live.sockets import RawPort
 from rawpunch.machine import Ending
 from rawpunch.tcp.state import Offer
-from rawpunch.wire.codec import decode
+from rawpunch.wire.codec import decode, encode
 from rawpunch.wire.endpoint import Flow
 from rawpunch.wire.segment import IcmpError, Segment
 
@@ -32,6 +32,7 @@ class HandoverEnd(RawEnd):
         offer: what its SYN offers; None for the profile's own.
         shared: whether connections of ours may be on the local port already (see `Guard`).
         hear: takes in what has come to the port, for all ends that share it; None if this end has the port to itself.
+        craft: see `RawEnd`.
 
     Raises:
         UsageError: the local port is in use.
@@ -45,8 +46,9 @@ class HandoverEnd(RawEnd):
         offer: Offer | None = None,
         shared: bool = False,
         hear: Callable[[], None] | None = None,
+        craft: Callable[[Segment], bytes] = encode,
     ) -> None:
-        super().__init__(order, port, offer=offer, shared=shared)
+        super().__init__(order, port, offer=offer, shared=shared, craft=craft)
         self._hear = hear or self._hear_alone
         self._prompter: Prompter | None = None
         self._handed: HandedOver | None = None

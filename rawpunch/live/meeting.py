@@ -21,7 +21,7 @@ from rawpunch.punch import rendezvous as messages
 from rawpunch.punch.consent import Consent, agreed_budget
 from rawpunch.punch.known import Known
 from rawpunch.punch.plan import Path, Plan, Side, make_plan
-from rawpunch.punch.predict import Mapped
+from rawpunch.punch.ports import Mapped
 from rawpunch.punch.proof import key_of
 from rawpunch.punch.rendezvous import Finding, Go, Introduced, Joined, Over, Register, Registered, Start, room_name
 from rawpunch.units import MS, SECOND, format_duration

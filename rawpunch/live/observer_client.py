@@ -10,6 +10,7 @@ import struct
 from typing import Final, Self, TypeVar
 
 from rawpunch.errors import Malformed, PartialData
+from rawpunch.live.streams import open_stream
 from rawpunch.probe import messages
 from rawpunch.probe.messages import Answer, Arrived, Mapped, Mappings, Request
 from rawpunch.wire.endpoint import Endpoint
@@ -22,35 +23,6 @@ _A = TypeVar("_A", bound=Answer)
 
 def _gone(observer: Endpoint, why: str) -> PartialData:
     return PartialData(f"the observer {observer} is gone", why=why, todo="see whether it still runs, then probe again")
-
-
-async def open_stream(
-    observer: Endpoint, local: Endpoint | None, within_s: float
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Connect, from a given local endpoint if one is given; several connections may share it.
-
-    Raises:
-        PartialData: the observer does not answer.
-    """
-    family = socket.AF_INET6 if observer.is_ipv6 else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    try:
-        # asyncio leaves it alone where a socket's protocol number is 0; a second request would wait for a delayed ACK
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if local is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            sock.bind((local.address, local.port))
-        async with asyncio.timeout(within_s):
-            await asyncio.get_running_loop().sock_connect(sock, (observer.address, observer.port))
-        return await asyncio.open_connection(sock=sock, limit=messages.MAX_ANSWER)
-    except OSError as error:
-        sock.close()
-        raise PartialData(
-            f"no connection to the observer {observer}",
-            why=str(error) or f"no answer within {within_s:g} s",
-            todo="see whether `rawpunch observe` runs there",
-        ) from error
 
 
 class ObserverClient:
@@ -88,7 +60,12 @@ class ObserverClient:
         Raises:
             PartialData: the observer does not answer.
         """
-        return cls(observer, *await open_stream(observer, local, within_s), patience_s)
+        try:
+            reader, writer = await open_stream(observer, local, within_s, limit=messages.MAX_ANSWER)
+        except PartialData as error:
+            todo = "see whether `rawpunch observe` runs there"
+            raise PartialData(f"no connection to the observer {observer}", why=error.why, todo=todo) from error
+        return cls(observer, reader, writer, patience_s)
 
     async def __aenter__(self) -> Self:
         return self

@@ -21,7 +21,6 @@ import re
 import tomllib
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
-from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -29,7 +28,6 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 
 from rawpunch.clock import now_ns
 from rawpunch.errors import Malformed, PartialData, PolicyRefused, Unreadable
-from rawpunch.live.confines import within_a_lab
 from rawpunch.live.limits import Rates
 from rawpunch.live.observer_client import ObserverClient
 from rawpunch.live.sockets import RawPort
@@ -40,7 +38,6 @@ from rawpunch.wire.endpoint import Endpoint, canonical
 
 MOST_PER_S: Final = 1_000
 """No entry allows more packets in a second."""
-_LAB: Final = tuple(ip_network(prefix) for prefix in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "198.18.0.0/15"))
 _WITHIN_S: Final = 5.0
 _RANGE: Final = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 
@@ -114,12 +111,6 @@ def read_policy(path: Path) -> tuple[Entry, ...]:
         raise Unreadable(f"{path} is no policy file", why=f"{where}: {first['msg']}") from error
     except ValueError as error:
         raise Unreadable(f"{path} is no policy file", why=str(error)) from error
-
-
-def is_free(target: Endpoint) -> bool:
-    """Whether a target needs nobody's consent: the loopback, and the lab's addresses for who can reach nothing but the lab."""
-    address = ip_address(target.address)
-    return address.is_loopback or (any(address in network for network in _LAB) and within_a_lab())
 
 
 def entry_for(target: Endpoint, entries: Sequence[Entry], *, at: datetime) -> Entry:

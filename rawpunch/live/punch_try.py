@@ -14,7 +14,6 @@ from rawpunch.clock import now_ns
 from rawpunch.errors import PolicyRefused, UsageError
 from rawpunch.live.allowance import Allowance
 from rawpunch.live.connecting import Method, open_connection_async
-from rawpunch.live.fan import fan_out
 from rawpunch.live.proving import Prover, Stranger, reset
 from rawpunch.live.punch_log import PunchLog
 from rawpunch.live.sockets import bound
@@ -195,6 +194,8 @@ class Try:
                     self._take(sock, Endpoint(*address[:2]))
 
     async def _fan(self, pairs: list[tuple[Endpoint, Endpoint]], move: Move) -> None:
+        from rawpunch.live.fan import fan_out  # noqa: PLC0415  few punches need it, and all want to begin soon
+
         ground = self._ground
         per_s = ground.allowance.take([remote for _, remote in pairs])
         await _until(self._begins_ns + move.begins_ns)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from rawpunch.clock import now_ns
 from rawpunch.errors import Malformed
 from rawpunch.live.end import Order, Report
@@ -10,24 +12,32 @@ from rawpunch.live.sockets import RawPort
 from rawpunch.machine import Abort, Arrived, Changed, Concluded, Delivered, Ending, Open, Send, Stimulus, Woke
 from rawpunch.tcp.state import Offer
 from rawpunch.wire.codec import encode
-from rawpunch.wire.packets import craft
 from rawpunch.wire.segment import IcmpError, Packet, Segment
 
 
 class RawEnd:
-    """A driver round one `Handshake`: scapy crafts the SYN ahead of its instant, answers leave as ready bytes.
+    """A driver round one `Handshake`: the SYN is crafted ahead of its instant, answers leave as ready bytes.
 
     Args:
         order: what to do.
         port: the host's raw sockets, shared by all its raw ends.
         offer: what its SYN offers; None for the profile's own.
         shared: whether connections of ours may be on the local port already (see `Guard`).
+        craft: makes the SYN's bytes: scapy in experiments, our codec for whoever cannot wait until scapy is imported.
 
     Raises:
         UsageError: the local port is in use.
     """
 
-    def __init__(self, order: Order, port: RawPort, *, offer: Offer | None = None, shared: bool = False) -> None:
+    def __init__(
+        self,
+        order: Order,
+        port: RawPort,
+        *,
+        offer: Offer | None = None,
+        shared: bool = False,
+        craft: Callable[[Segment], bytes] = encode,
+    ) -> None:
         self.order = order
         self.report = Report(order.attempt)
         self._port = port

@@ -9,7 +9,7 @@ from typing import Final, Self, TypeVar
 
 from rawpunch.clock import now_ns
 from rawpunch.errors import Malformed, PartialData, RawpunchError
-from rawpunch.live.observer_client import open_stream
+from rawpunch.live.streams import open_stream
 from rawpunch.punch import rendezvous as messages
 from rawpunch.punch.rendezvous import Answer, Go, Introduced, Joined, Left, Over, Request, Start
 from rawpunch.punch.starting import Exchange, Offset
@@ -49,10 +49,11 @@ class RendezvousClient:
             PartialData: the server does not answer.
         """
         try:
-            return cls(server, *await open_stream(server, local, within_s))
+            reader, writer = await open_stream(server, local, within_s, limit=messages.MAX_ANSWER)
         except PartialData as error:
             todo = "see whether `rawpunch rendezvous` runs there"
             raise PartialData(f"no connection to the rendezvous server {server}", why=error.why, todo=todo) from error
+        return cls(server, reader, writer)
 
     async def __aenter__(self) -> Self:
         return self

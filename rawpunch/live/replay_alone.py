@@ -15,8 +15,9 @@ from typing import Final
 
 from rawpunch.clock import SPIN_NS, be_punctual, now_ns, spin_until
 from rawpunch.errors import BadParameter, MachineCannot, Malformed, PolicyRefused
+from rawpunch.live.confines import is_free
 from rawpunch.live.end import Order
-from rawpunch.live.policy import CappedPort, Entry, check_consent, check_rate, default_path, entry_for, is_free, read_policy
+from rawpunch.live.policy import CappedPort, Entry, check_consent, check_rate, default_path, entry_for, read_policy
 from rawpunch.live.replay_end import ReplayEnd
 from rawpunch.live.sockets import RawPort
 from rawpunch.replay.part import Part

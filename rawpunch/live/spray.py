@@ -24,7 +24,7 @@ import numpy.typing as npt
 from rawpunch.channel import Channel
 from rawpunch.clock import be_punctual, now_ns
 from rawpunch.errors import BadParameter, MachineCannot, PolicyRefused, RawpunchError
-from rawpunch.live.policy import is_free
+from rawpunch.live.confines import is_free
 from rawpunch.live.sampling import NUMBER_AT, OCTETS, options_of
 from rawpunch.live.tx_ring import SLOTS, Counters, Hop, Octets, TxRing, next_hop
 from rawpunch.punch.consent import MOST_PACKETS, PER_S

@@ -35,6 +35,7 @@ from rawpunch.replay.part import Part
 from rawpunch.units import MS, SECOND, US
 from rawpunch.wire.codec import decode
 from rawpunch.wire.endpoint import Endpoint
+from rawpunch.wire.packets import craft
 from rawpunch.wire.segment import Segment
 
 _DEAF_NS: Final = 80 * US
@@ -262,14 +263,14 @@ class Worker:
             case "listening":
                 return ListeningEnd(order, self.port)
             case "handover":
-                return HandoverEnd(order, self.port, hear=self._receive)
+                return HandoverEnd(order, self.port, hear=self._receive, craft=craft)
             case "replay":
                 return ReplayEnd(order, Part.read(Path(order.script)), self.port)
             case "prober":
                 return ProberEnd(order, self.port)
             case "udp":
                 return UdpEnd(order)
-        return RawEnd(order, self.port)
+        return RawEnd(order, self.port, craft=craft)
 
     def _finish(self, attempt: str) -> None:
         end = self.ends.get(attempt)

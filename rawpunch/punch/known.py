@@ -24,7 +24,7 @@ from rawpunch.nat.behavior import (
     WhenFull,
 )
 from rawpunch.nat.behavior import Mapping as Sharing
-from rawpunch.punch.predict import Mapped
+from rawpunch.punch.ports import Mapped
 from rawpunch.units import SECOND
 
 _HELD_NS: Final = 6 * SECOND

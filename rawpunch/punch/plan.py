@@ -12,7 +12,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from rawpunch.errors import BadParameter
 from rawpunch.nat import oracle
@@ -20,8 +20,11 @@ from rawpunch.nat.behavior import Behavior, UnsolicitedAnswer
 from rawpunch.nat.oracle import Answer, Strategy
 from rawpunch.punch.birthday import SHARES, Budget, Shares, afford, afford_both, pairs_needed
 from rawpunch.punch.known import Known
-from rawpunch.punch.predict import Forecast, Guess, Kind, forecast
+from rawpunch.punch.ports import Guess, Kind
 from rawpunch.units import MS, SECOND, format_duration
+
+if TYPE_CHECKING:
+    from rawpunch.punch.predict import Forecast
 
 Side = Literal["a", "b"]
 SIDES: Final[tuple[Side, Side]] = ("a", "b")
@@ -317,7 +320,11 @@ def _prediction(answer: Answer, certainty: Certainty, a: Known, b: Known) -> Ste
 
 
 def _foretold(known: Known) -> Forecast | None:
-    return forecast(known.seen) if known.seen else None
+    if not known.seen:
+        return None
+    from rawpunch.punch.predict import forecast  # noqa: PLC0415  numpy takes a tenth of a second, and most plans need none
+
+    return forecast(known.seen)
 
 
 def _spray(

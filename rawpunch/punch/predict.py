@@ -15,7 +15,6 @@ An observation is a new mapping each; time, if it is given, is the observer's or
 
 from __future__ import annotations
 
-import enum
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rawpunch.errors import BadParameter
+from rawpunch.punch.ports import Guess, Kind, Mapped
 from rawpunch.wire.endpoint import MAX_PORT
 
 _Floats = NDArray[np.float64]
@@ -64,45 +64,7 @@ _NARROWEST: Final = 64
 _NEGLIGIBLE: Final = 1e-9
 
 
-class Kind(enum.StrEnum):
-    """Rules that a NAT may follow."""
-
-    SAME = "same"
-    KEPT = "kept"
-    STEPS = "steps"
-    DRAWN = "drawn"
-
-
 _PRIOR: Final = {Kind.SAME: 0.15, Kind.KEPT: 0.15, Kind.STEPS: 0.35, Kind.DRAWN: 0.35}
-
-
-@dataclass(frozen=True, slots=True)
-class Mapped:
-    """A new mapping of ours."""
-
-    port: int
-    """As seen outside."""
-    inside_port: int | None = None
-    at_ns: int | None = None
-    """When it was made."""
-
-    def __post_init__(self) -> None:
-        """Check it.
-
-        Raises:
-            BadParameter: a port is none.
-        """
-        for port in (self.port, self.inside_port):
-            if port is not None and not 0 < port <= MAX_PORT:
-                raise BadParameter(f"{port} is no port", todo="ports are 1..65535")
-
-
-@dataclass(frozen=True, slots=True)
-class Guess:
-    """A port, and how likely it is the next one."""
-
-    port: int
-    odds: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)

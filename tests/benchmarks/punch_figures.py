@@ -1,11 +1,13 @@
 """How quick a punch is, and whether it succeeds where the oracle says so; run it when the machine is quiet.
 
     python tests/benchmarks/punch_figures.py first-byte [n]
+    python tests/benchmarks/punch_figures.py commands [n]
     python tests/benchmarks/punch_figures.py pairs [count] [seed]      # a count of 0: all of them
 
 A first byte's time counts from the later of both calls to the later of both first bytes, with the interpreter and its imports
-started before. Pairs of personas (and of no NAT at all) are drawn, none twice, or all are taken; each side is told the truth
-about its own NAT, as a complete probe would find it, and each pair punches by raw packets and by the kernel.
+started before; of commands, from the later start of both processes, interpreter and all. Pairs of personas (and of no NAT at all)
+are drawn, none twice, or all are taken; each side is told the truth about its own NAT, as a complete probe would find it, and
+each pair punches by raw packets and by the kernel.
 """
 
 from __future__ import annotations
@@ -37,10 +39,15 @@ _TRIES = 3
 _numbers = itertools.count()
 
 
-def start(lab: Lab, *, blind: bool = False) -> tuple[list[Channel], list[Channel]]:
-    """The server, and a worker in each host; if `blind`, also one in each that makes the first try of a plan and no other."""
+def serve(lab: Lab) -> None:
+    """Have the rendezvous server run outside."""
     server = lab.start("obs1", "rawpunch.live.rendezvous_server:serve", {"addresses": ["192.0.2.2"], "ports": [7800]})
     server.receive()
+
+
+def start(lab: Lab, *, blind: bool = False) -> tuple[list[Channel], list[Channel]]:
+    """The server, and a worker in each host; if `blind`, also one in each that makes the first try of a plan and no other."""
+    serve(lab)
     both = [
         [lab.start(host, "tests.live.punch_host:serve", {"tries": tries}) for host in ("hostA", "hostB")]
         for tries in ((0, 1) if blind else (0,))
@@ -58,15 +65,23 @@ def punch(hosts: list[Channel], method: str, findings: tuple[dict[str, Any], dic
     return [host.receive()[0] for host in hosts]
 
 
-def first_byte(count: int) -> None:
-    """Round trips to the first byte, by method."""
+def first_byte(count: int, *, commands: bool = False) -> None:
+    """Round trips to the first byte, by method: of calls in processes that run already, or of commands."""
     with Lab(Scene.symmetric(ONE_WAY_NS)) as lab:
-        hosts, _ = start(lab)
+        if commands:
+            serve(lab)
+            hosts = [lab.start(host, "tests.benchmarks.command_host:serve", {}) for host in ("hostA", "hostB")]
+            for host in hosts:
+                host.receive()
+        else:
+            hosts, _ = start(lab)
         for method in ("kernel", "raw"):
             punch(hosts, method, ({}, {}))  # caches
             took = []
             for _ in range(count):
                 found = punch(hosts, method, ({}, {}))
+                if any(one.get("byte") != "!" for one in found):
+                    raise SystemExit(f"a punch failed: {found}")
                 began = max(one["began_ns"] for one in found)
                 took.append((max(one["first_ns"] for one in found) - began) / (2 * ONE_WAY_NS))
             took.sort()
@@ -159,4 +174,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["pairs"]:
         pairs(*(arguments + [30, 1][len(arguments) :]))
     else:
-        first_byte(*(arguments or [40]))
+        first_byte(*(arguments or [40]), commands=sys.argv[1:2] == ["commands"])

@@ -15,8 +15,8 @@ from rawpunch.channel import Channel
 from rawpunch.clock import be_punctual, now_ns
 from rawpunch.errors import MachineCannot, RawpunchError
 from rawpunch.live import allowance, punching
+from rawpunch.live.confines import is_free
 from rawpunch.live.meeting import finding_of
-from rawpunch.live.policy import is_free
 from rawpunch.live.punch_log import PunchLog
 from rawpunch.live.punching import punch
 from rawpunch.punch.plan import Plan

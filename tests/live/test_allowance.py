@@ -104,7 +104,7 @@ def test_a_third_party_gets_nothing(tmp_path: Path) -> None:
 def test_the_lab_is_free_only_within_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its addresses may belong to somebody."""
     address = Endpoint("203.0.113.2", 9)
-    monkeypatch.setattr("rawpunch.live.policy.within_a_lab", lambda: False)
+    monkeypatch.setattr("rawpunch.live.confines.within_a_lab", lambda: False)
     with pytest.raises(PolicyRefused):
         Allowance(address.address).take([address] * (FEW + 1))
     monkeypatch.setattr(allowance, "is_free", lambda _: True)

@@ -10,7 +10,7 @@ from rawpunch.errors import PolicyRefused
 from rawpunch.lab import wiring
 from rawpunch.lab.lab import Lab
 from rawpunch.live import confines
-from rawpunch.live.policy import is_free
+from rawpunch.live.confines import is_free
 from rawpunch.live.spray import Sprayer
 from rawpunch.scene import EXTERNAL, LAB_HARDWARE, OBSERVERS, Scene
 from rawpunch.wire.endpoint import Endpoint
@@ -21,7 +21,7 @@ ADDRESSES = [*EXTERNAL.values(), *OBSERVERS["obs1"], "198.18.1.2"]
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_outside_a_lab_nobody_is_free_for_his_address(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A route may lead to it, whoever is there."""
-    monkeypatch.setattr("rawpunch.live.policy.within_a_lab", lambda: False)
+    monkeypatch.setattr("rawpunch.live.confines.within_a_lab", lambda: False)
     assert not is_free(Endpoint(address, 9))
     with pytest.raises(PolicyRefused, match="may not be sprayed"):
         Sprayer(address)

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from rawpunch.errors import BadParameter, MachineCannot, PolicyRefused, Unreadable
+from rawpunch.live.confines import is_free
 from rawpunch.live.observer import Observer
-from rawpunch.live.policy import CappedPort, Entry, check_consent, check_rate, entry_for, is_free, read_policy
+from rawpunch.live.policy import CappedPort, Entry, check_consent, check_rate, entry_for, read_policy
 from rawpunch.live.replay_alone import check_target, play_alone
 from rawpunch.probe.site import Site
 from rawpunch.record.pattern import tell

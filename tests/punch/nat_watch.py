@@ -6,7 +6,7 @@ import random
 
 from rawpunch.nat.behavior import Behavior, Mapping, Ports
 from rawpunch.nat.mappings import Bindings
-from rawpunch.punch.predict import Mapped
+from rawpunch.punch.ports import Mapped
 from rawpunch.wire.endpoint import Endpoint
 
 

@@ -16,7 +16,7 @@ from rawpunch.nat.oracle import Strategy
 from rawpunch.punch.birthday import Budget
 from rawpunch.punch.known import Known
 from rawpunch.punch.plan import Certainty, Deed, Path, Plan, Step, make_plan, spray_costs
-from rawpunch.punch.predict import Mapped
+from rawpunch.punch.ports import Mapped
 from rawpunch.scene import Nat, Scene, Side
 from rawpunch.sim.attempt import Aim, Trial, punch, reverse
 from rawpunch.sim.spray import spray

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from rawpunch.errors import BadParameter
 from rawpunch.nat.behavior import Allocation, Pick, Ports
-from rawpunch.punch.predict import Kind, Mapped, forecast
+from rawpunch.punch.ports import Kind, Mapped
+from rawpunch.punch.predict import forecast
 from tests.punch.nat_watch import Watched
 
 SEQUENTIAL, BANDED, BLOCK = Allocation.SEQUENTIAL, Allocation.BANDED, Allocation.BLOCK
