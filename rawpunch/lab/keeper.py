@@ -71,14 +71,14 @@ class Keeper:
                 continue
             try:
                 message, fds = self.channel.receive()
-            except RawpunchError:
+                self.kept += fds
+                self.channel.send(self._carried_out(message), tuple(channel.fileno() for channel in self.passing))
+            except RawpunchError:  # whoever asked is gone, perhaps before the answer: by Ctrl-C
                 if not self.standing:
                     return
                 self.channel.close()
                 signal.pause()
                 return
-            self.kept += fds
-            self.channel.send(self._carried_out(message), tuple(channel.fileno() for channel in self.passing))
             while self.passing:
                 self.passing.pop().close()
 
