@@ -67,3 +67,16 @@ def test_a_stacks_branches_are_told_paragraph_by_paragraph() -> None:
         "SYN 0; timed_out",
     ]
     assert rows[2][2] == "SYN 0; refused"
+
+
+def test_a_branch_may_end_otherwise_before_it_always_does() -> None:
+    """One attempt that ends otherwise than by the RFC is enough for the one, and every attempt is needed for the other."""
+    refused, timed_out = Conduct("SYN 0", "refused"), Conduct("SYN 0", "timed_out")
+    for done, always, may in (
+        ((), False, False),
+        ((refused, refused), False, False),
+        ((refused, timed_out), False, True),
+        ((timed_out, timed_out), True, True),
+    ):
+        compared = _compared("RST-ACK 0 1", *done)
+        assert (compared.ends_otherwise, compared.may_end_otherwise) == (always, may)

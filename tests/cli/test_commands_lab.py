@@ -14,18 +14,30 @@ from typing import Any
 
 import pytest
 
+from rawpunch.cli import app
+
 pytestmark = pytest.mark.lab
 
 RAWPUNCH = [sys.executable, "-m", "rawpunch.cli.app"]
-REPEATS = 16
+FEW, MANY = 6, 16
+"""Repeats of a run that is stopped as soon as it has begun, and of one that something is done to while it goes on."""
 SMALL = ["--set", "one_way_ns=5ms", "--set", "offset=0.0,2.0", "--seed", "7"]
 
 
-def _call(*words: str, code: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([*RAWPUNCH, *words], capture_output=True, text=True, timeout=110, check=False, cwd=cwd)
+def _call(*words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([*RAWPUNCH, *words], capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     return done
+
+
+def _said(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> tuple[str, str]:
+    """What a command that starts no process of its own prints, called within this one: there it is loaded once for all."""
+    ended = app.main(list(words))
+    said = capsys.readouterr()
+    assert ended == code, said.err
+    assert "Traceback" not in said.err
+    return said.out, said.err
 
 
 def _document(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -40,6 +52,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     document = _document(_call("run", "raw-vs-kernel", *SMALL, "--repeat", "2", "--data", str(data), "--json"))
     assert document["attempts"] == 24
     return Path(document["run"])
+
+
+@pytest.fixture
+def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A runtime folder of its own, so that no standing lab of the user is touched."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    yield tmp_path
+    app.main(["clean"])
 
 
 def test_a_run_leaves_what_it_promises(run: Path) -> None:
@@ -83,14 +103,14 @@ def test_a_refused_attempt_names_the_rst(run: Path) -> None:
         assert segments.loc[(attempt, int(number))].kind == "RST-ACK"
 
 
-def test_ladders_come_in_three_forms(run: Path, tmp_path: Path) -> None:
+def test_ladders_come_in_three_forms(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Text for the terminal, SVG and Mermaid; an attempt that is not there is named."""
-    assert "hostA" in _call("ladder", str(run), "--pattern", "simultaneous").stdout
-    _call("ladder", str(run), "--pattern", "refused", "-o", str(tmp_path / "r.svg"))
+    assert "hostA" in _said(capsys, "ladder", str(run), "--pattern", "simultaneous")[0]
+    _said(capsys, "ladder", str(run), "--pattern", "refused", "-o", str(tmp_path / "r.svg"))
     assert (tmp_path / "r.svg").read_text().lstrip().startswith("<")
-    assert "sequenceDiagram" in _call("ladder", str(run), "--format", "mermaid").stdout
-    assert "no attempt" in _call("ladder", str(run), "--pattern", "split", code=2).stderr
-    assert "c999" in _call("ladder", str(run), "c999-r0000", code=2).stderr
+    assert "sequenceDiagram" in _said(capsys, "ladder", str(run), "--format", "mermaid")[0]
+    assert "no attempt" in _said(capsys, "ladder", str(run), "--pattern", "split", code=2)[1]
+    assert "c999" in _said(capsys, "ladder", str(run), "c999-r0000", code=2)[1]
 
 
 def test_a_damaged_run_is_found_out(run: Path, tmp_path: Path) -> None:
@@ -114,6 +134,7 @@ def test_a_dry_run_touches_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.usefixtures("runtime")
 @pytest.mark.parametrize(
     ("words", "code", "needle"),
     [
@@ -131,17 +152,25 @@ def test_a_dry_run_touches_nothing(tmp_path: Path) -> None:
         (["lab", "up", "--scene", "absent.toml"], 2, "cannot read"),
     ],
 )
-def test_mistakes_are_named(words: list[str], code: int, needle: str, tmp_path: Path) -> None:
+def test_mistakes_are_named(
+    words: list[str],
+    code: int,
+    needle: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """What happened, what to do, the documented exit code, no traceback."""
-    stderr = _call(*words, code=code, cwd=tmp_path).stderr
+    monkeypatch.chdir(tmp_path)
+    _, stderr = _said(capsys, *words, code=code)
     assert needle in stderr
     assert "try:" in stderr
 
 
-def _start(data: Path, *more: str) -> tuple[subprocess.Popen[str], Path]:
+def _start(data: Path, repeats: int) -> tuple[subprocess.Popen[str], Path]:
     """A run of many attempts, once its first part is on the disk."""
     process = subprocess.Popen(
-        [*RAWPUNCH, "run", "raw-vs-kernel", *SMALL, "--repeat", str(REPEATS), "--data", str(data), *more],
+        [*RAWPUNCH, "run", "raw-vs-kernel", *SMALL, "--repeat", str(repeats), "--data", str(data)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -170,7 +199,7 @@ def _lab_processes() -> set[int]:
 def test_a_stopped_run_is_resumed(tmp_path: Path, how: signal.Signals) -> None:
     """After Ctrl-C or kill -9 no process of the lab is left, finished attempts are kept, and --resume makes the rest once."""
     before = _lab_processes()
-    process, path = _start(tmp_path / "data")
+    process, path = _start(tmp_path / "data", FEW)
     with process:
         process.send_signal(how)
         _, stderr = process.communicate(timeout=30)
@@ -183,13 +212,13 @@ def test_a_stopped_run_is_resumed(tmp_path: Path, how: signal.Signals) -> None:
         time.sleep(0.02)
     assert not _lab_processes() - before
     document = _document(_call("run", "--resume", str(path), "--json"))
-    assert document["attempts"] == 12 * REPEATS
+    assert document["attempts"] == 12 * FEW
     assert _document(_call("runs", "verify", str(path), "--json"))["problems"] == []
 
 
 def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     """While one process writes a run, another may not resume it."""
-    process, path = _start(tmp_path / "data")
+    process, path = _start(tmp_path / "data", MANY)
     with process:
         stderr = _call("run", "--resume", str(path), code=2).stderr
         process.send_signal(signal.SIGINT)
@@ -199,7 +228,7 @@ def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
 
 def test_a_nat_that_dies_is_named_and_finished_attempts_stay(tmp_path: Path) -> None:
     """The NAT's device is deleted in the middle: exit code 3, the device's name, and what was finished is kept."""
-    process, path = _start(tmp_path / "data")
+    process, path = _start(tmp_path / "data", MANY)
     with process:
         keeper = next(pid for pid in _lab_processes() if _parent_of(pid) == process.pid)
         _in_node(keeper, "natB", ["ip", "link", "delete", "dev", "out"])
@@ -223,14 +252,6 @@ def _in_node(keeper: int, node: str, command: list[str]) -> None:
     ]
     enter = ["nsenter", f"--user=/proc/{keeper}/ns/user", f"--net={spaces[NODES.index(node)]}", "--preserve-credentials"]
     subprocess.run([*enter, *command], check=True, capture_output=True, timeout=20)
-
-
-@pytest.fixture
-def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A runtime folder of its own, so that no standing lab of the user is touched."""
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    yield tmp_path
-    subprocess.run([*RAWPUNCH, "clean"], capture_output=True, check=False, timeout=30)
 
 
 def test_a_standing_lab_stands_until_it_is_taken_down(runtime: Path) -> None:
@@ -271,14 +292,14 @@ def test_a_killed_standing_lab_leaves_only_a_stale_file(runtime: Path) -> None:
     assert "removed" in _call("clean").stdout
 
 
-def test_the_doctor_examines_and_the_experiments_are_listed() -> None:
+def test_the_doctor_examines_and_the_experiments_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     """On a machine that runs these tests the doctor is content."""
     document = _document(_call("doctor", "--json"))
     assert document["able"] is True
     assert {"namespaces", "nft", "nat rules", "capture ring"} <= {finding["name"] for finding in document["findings"]}
-    listed = _call("experiments").stdout
+    listed, _ = _said(capsys, "experiments")
     assert "raw_vs_kernel" in listed
     assert "branch = (none), SYN-ACK 0 1" in listed
     assert "RST 70000" not in listed
-    assert "RST 70000" in _call("experiments", "stack_conformance").stdout
-    assert "no experiment is called" in _call("experiments", "nothing", code=2).stderr
+    assert "RST 70000" in _said(capsys, "experiments", "stack_conformance")[0]
+    assert "no experiment is called" in _said(capsys, "experiments", "nothing", code=2)[1]

@@ -130,6 +130,14 @@ def test_a_handover_end_is_a_kernel_socket_in_the_end(bench: LabBench, tmp_path:
     assert frame[frame.kind.str.startswith("RST") & (frame.time_ns < done.finish_ns)].empty
 
 
+@pytest.mark.parametrize(("end_a", "end_b"), [("kernel", "raw"), ("handover", "kernel")])
+def test_the_kernels_are_asked_for_their_sockets(bench: LabBench, tmp_path: Path, end_a: str, end_b: str) -> None:
+    """While the connection is open each kernel has one at that port, or none where raw packets made the end; else nobody asks."""
+    asked, other = _made(bench, tmp_path, Attempt(end_a, end_b, count_sockets=True), Attempt(end_a, end_b))[0]
+    assert (asked.a.sockets, asked.b.sockets) == (end_a != "raw", end_b != "raw")
+    assert (other.a.sockets, other.b.sockets) == (None, None)
+
+
 def test_the_kernels_evidence_is_that_of_a_crossing(bench: LabBench, tmp_path: Path) -> None:
     """On Linux 6.12 and later TCP_INFO shows 3 segments each way and one DSACK; its rtt gives offset and delay, clock-free."""
     (done,), _ = _made(bench, tmp_path, Attempt(offset_ns=4 * MS))

@@ -10,6 +10,7 @@ import pytest
 from rawpunch.dataset.store import Dataset
 from rawpunch.study.experiment import Experiment, Verdict
 from rawpunch.study.runner import Job, begin, run
+from tests.study.changed_run import ChangedRun
 
 Carry = Callable[..., Dataset]
 
@@ -42,6 +43,17 @@ def test_mixed_opens_are_one_connection(carry: Carry) -> None:
     assert "20 after A had sent its SYN again" in _of(found, "C3").why
     few = Experiment.load("mixed_open").verdicts(carry("mixed_open", "ends=raw-raw", "offset=2.0", repeats=3))
     assert {verdict.verdict for verdict in few} == {"undecided"}
+
+
+def test_a_connection_is_counted_in_the_kernels_too(carry: Carry) -> None:
+    """Where they were asked: one socket at a kernel's end, none where raw packets opened; a second one refutes the claim."""
+    found = carry("mixed_open", "ends=raw-raw", "offset=0.5", repeats=40)
+    for end_b, sockets, share in (("kernel", (0, 1), 1), ("kernel", (0, 2), 0), ("kernel", (1, 1), 0), ("raw", (0, 0), 1)):
+        asked = found.attempts.assign(end_b=end_b, sockets_a=sockets[0], sockets_b=sockets[1])
+        verdicts = Experiment.load("mixed_open").verdicts(ChangedRun(found, asked))
+        (claim,) = [verdict for verdict in verdicts if verdict.claim == "C4"]
+        assert (claim.value, claim.verdict) == (share, "upheld" if share else "refuted")
+        assert "told their sockets in 40 of them" in claim.why
 
 
 def test_silence_is_the_property_that_timing_replaces(carry: Carry) -> None:

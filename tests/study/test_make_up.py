@@ -11,16 +11,9 @@ from rawpunch.dataset.store import Dataset, load
 from rawpunch.study.experiment import Experiment, cell_name
 from rawpunch.study.make_up import TRIES, make_up
 from rawpunch.study.runner import Job, begin, run
+from tests.study.changed_run import ChangedRun
 
 SAMPLES = Path(__file__).resolve().parents[2] / "data" / "sample"
-
-
-class _Changed(Dataset):
-    """A run with other attempts."""
-
-    def __init__(self, run: Dataset, attempts: pd.DataFrame) -> None:
-        super().__init__(run.path)
-        self._frames["attempts"] = attempts
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +33,7 @@ def test_a_cell_gets_as_many_as_it_lacks(made: Dataset) -> None:
     """With its own levels, of their own types."""
     attempts = made.attempts
     attempts["disturbed"] = (attempts["offset"] == 2.0) & (attempts["repeat"] > 0)
-    wanted = make_up(_Changed(made, attempts), Experiment.load("mixed_open").factors)
+    wanted = make_up(ChangedRun(made, attempts), Experiment.load("mixed_open").factors)
     assert wanted == [{"ends": "raw-raw", "offset": 2.0, "one_way_ns": 20_000_000}] * 2
     assert type(wanted[0]["one_way_ns"]) is int
 
@@ -48,7 +41,7 @@ def test_a_cell_gets_as_many_as_it_lacks(made: Dataset) -> None:
 def test_a_machine_that_always_stalls_is_let_be(made: Dataset) -> None:
     """After a few times as many tries as were asked for."""
     attempts = pd.concat([made.attempts.assign(disturbed=True)] * TRIES)
-    assert make_up(_Changed(made, attempts), Experiment.load("mixed_open").factors) == []
+    assert make_up(ChangedRun(made, attempts), Experiment.load("mixed_open").factors) == []
 
 
 @pytest.mark.parametrize("name", ["binding", "mixed_open", "strategies", "three_properties", "udp_baseline"])
@@ -58,5 +51,5 @@ def test_experiments_make_up_for_what_was_disturbed(name: str) -> None:
     attempts = sample.attempts
     attempts = attempts[attempts["repeat"] < sample.manifest.repeats].assign(disturbed=False).reset_index(drop=True)
     attempts.loc[0, "disturbed"] = True
-    wanted = Experiment.load(name).refine(_Changed(sample, attempts))
+    wanted = Experiment.load(name).refine(ChangedRun(sample, attempts))
     assert [cell_name(cell) for cell in wanted] == [attempts["cell"][0]]

@@ -53,6 +53,7 @@ def test_linux_differs_as_it_is_known_to(tmp_path: Path) -> None:
     assert sum("as known" in verdict.statement for verdict in branches) >= 10
     assert (claim.claim, claim.verdict) == ("C19", "conditional")
     assert "[ICMP 3/1 0] unreachable for timed_out" in claim.why
+    assert claim.value == claim.low == claim.high == claim.why.count("[") / len(branches)
 
 
 def test_a_stack_that_does_not_open_by_a_crossing_upholds_the_claim(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from rawpunch.errors import BadParameter
 from rawpunch.study.experiment import Experiment, Verdict
 from rawpunch.study.runner import Job, begin, run
 from rawpunch.units import MS
+from tests.study.changed_run import ChangedRun
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def test_the_hosts_may_be_as_far_from_their_nats_as_they_like(simulated: Dataset
 def test_without_hosts_away_from_their_nats_nothing_is_said_of_them(simulated: Dataset) -> None:
     """C20 asks for both delays to be varied; a run that has but the one does not decide it."""
     near = simulated.attempts[~simulated.attempts["path"].isin(["deep", "askew"])]
-    verdicts = Experiment.load("timing_window").verdicts(_Changed(simulated, near))
+    verdicts = Experiment.load("timing_window").verdicts(ChangedRun(simulated, near))
     told = {verdict.statement: verdict for verdict in verdicts if verdict.claim in {"C20", "delays"}}
     assert len(told) == 3
     assert {verdict.verdict for verdict in told.values()} == {"undecided"}
@@ -79,7 +80,7 @@ def test_a_window_that_followed_the_hosts_would_refute_the_claim(simulated: Data
     reach = [far.get(key, 0.0) for key in zip(timed["path"], timed["one_way_ns"], strict=True)]
     opened = (timed["late_ns"] < reach) & timed["path"].isin(["deep", "askew"]) | timed["opened"]
     changed = simulated.attempts.assign(outcome=opened.map({True: "established", False: "refused"}).to_numpy())
-    verdicts = {verdict.claim: verdict for verdict in Experiment.load("timing_window").verdicts(_Changed(simulated, changed))}
+    verdicts = {verdict.claim: verdict for verdict in Experiment.load("timing_window").verdicts(ChangedRun(simulated, changed))}
     assert verdicts["C20"].verdict == "refuted"
     assert verdicts["delays"].verdict == "refuted"
 
@@ -113,26 +114,33 @@ def test_a_side_of_an_edge_that_was_lost_is_tried_again(simulated: Dataset) -> N
     mine = (timed["path"] == "askew") & (timed["one_way_ns"] == 20 * MS) & (timed["first"] == "b")
     for opened, offset in ((True, -0.9), (False, -1.1)):
         broken = simulated.attempts.assign(disturbed=(mine & (timed["opened"] == opened)).to_numpy())
-        (again,) = experiment.refine(_Changed(simulated, broken))
+        (again,) = experiment.refine(ChangedRun(simulated, broken))
         assert (again["path"], again["one_way_ns"]) == ("askew", 20 * MS)
         assert again["offset"] == pytest.approx(offset)
+
+
+def test_an_edge_is_followed_until_it_is_decided(simulated: Dataset) -> None:
+    """Narrow is not enough: one whose interval reaches across the bar is tried further, as is one found far beyond."""
+    experiment = Experiment.load("timing_window")
+    timed = with_times(simulated.attempts, simulated.segments)
+    mine = (timed["path"] == "resetting") & (timed["one_way_ns"] == 20 * MS)
+    for later_us, words in ((80, {"upheld", "undecided"}), (4_000, {"upheld", "refuted"})):
+        opened = timed["opened"].mask(mine, timed["too_late_ns"] < later_us * 1_000)
+        moved = ChangedRun(
+            simulated,
+            simulated.attempts.assign(outcome=opened.map({True: "established", False: "refused"}).to_numpy()),
+        )
+        assert {found.verdict for found in experiment.verdicts(moved) if found.claim == "edge"} == words
+        assert {(cell["path"], cell["one_way_ns"]) for cell in experiment.refine(moved)} == {("resetting", 20 * MS)}
 
 
 def test_a_disturbed_attempt_moves_nothing(simulated: Dataset) -> None:
     """Attempts that a stall disturbed are left out of every verdict."""
     experiment = Experiment.load("timing_window")
     broken = simulated.attempts.assign(disturbed=True)
-    verdicts = experiment.verdicts(_Changed(simulated, broken))
+    verdicts = experiment.verdicts(ChangedRun(simulated, broken))
     assert {verdict.verdict for verdict in verdicts} == {"undecided"}
     assert all(verdict.n == 0 and verdict.why for verdict in verdicts)
-
-
-class _Changed(Dataset):
-    """A run with other attempts."""
-
-    def __init__(self, run: Dataset, attempts: object) -> None:
-        super().__init__(run.path)
-        self._frames["attempts"] = attempts  # type: ignore[assignment]
 
 
 def test_first_syns_are_followed_along_the_path(simulated: Dataset) -> None:
