@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from rawpunch.analysis.ports import MOSTLY, hits, own, ports_by, samples
@@ -106,12 +107,18 @@ def verdicts(attempts: pd.DataFrame, run: Dataset) -> list[Verdict]:
     return [*found, *_alike(run)]
 
 
-def _alike(run: Dataset) -> list[Verdict]:
-    """Whether both drivers give ports by the same rule in each cell, if there are two."""
+@lru_cache(maxsize=1)  # a run is asked again at each confidence, and this rests on none
+def _rules(run: Dataset) -> dict[tuple[object, ...], dict[object, str]]:
+    """Cell -> driver -> the rule by which it gave ports."""
     cells: dict[tuple[object, ...], dict[object, str]] = {}
     for (*levels, driver), ports in ports_by(run, [*run.manifest.grid, "driver"]):
         cells.setdefault(tuple(levels), {})[driver] = ports.rule
-    both = {levels: rules for levels, rules in cells.items() if len(rules) > 1}
+    return cells
+
+
+def _alike(run: Dataset) -> list[Verdict]:
+    """Whether both drivers give ports by the same rule in each cell, if there are two."""
+    both = {levels: rules for levels, rules in _rules(run).items() if len(rules) > 1}
     if not both:
         return []
     other = [

@@ -43,6 +43,7 @@ _ARMING_NS: Final = 150 * MS
 _ARMING_EACH_NS: Final = 2 * MS
 _SETTLE_NS: Final = 10 * MS
 _STALL_NS: Final = 20 * SECOND
+_MOST_LABS: Final = 4
 
 
 @dataclass(slots=True)
@@ -124,8 +125,24 @@ class Bench(Protocol):
         """Take these samples and write what was captured."""
 
 
+@dataclass(slots=True)
+class _Standing:
+    """A lab that is up, and who works for us in it."""
+
+    lab: Lab
+    hosts: dict[str, Channel]
+    samplers: dict[SideName, Channel] = field(default_factory=dict)
+    counters: dict[SideName, Channel] = field(default_factory=dict)
+    third: Channel | None = None
+    stacks: set[tuple[SideName, str]] = field(default_factory=set)
+    stage: Stage | None = None
+    recording: bool = False
+
+
 class LabBench:
     """Attempts in the lab, by kernel and raw ends.
+
+    A lab of other cables is built beside those that are there, up to a few: rounds of attempts go through the same scenes again.
 
     Args:
         seed: initial sequence numbers and jitter come from it.
@@ -142,14 +159,7 @@ class LabBench:
         self._seed = seed
         self._rootless = rootless
         self._nats = nats
-        self._lab: Lab | None = None
-        self._hosts: dict[str, Channel] = {}
-        self._samplers: dict[SideName, Channel] = {}
-        self._counters: dict[SideName, Channel] = {}
-        self._third: Channel | None = None
-        self._stacks: set[tuple[SideName, str]] = set()
-        self._stage: Stage | None = None
-        self._recording = False
+        self._labs: list[_Standing] = []  # the one in use is the last
         self._questions = 1
         self._ports = 0
         self._dice = stream(seed, "schedule")
@@ -161,38 +171,38 @@ class LabBench:
         self.close()
 
     def close(self) -> None:
-        """Take the lab down."""
-        if self._lab is not None:
-            self._lab.close()
-            self._lab = None
-            self._samplers.clear()
-            self._counters.clear()
-            self._third = None
-            self._stacks.clear()
-            self._stage = None
-            self._recording = False
-            self._hosts.clear()
+        """Take all labs down."""
+        while self._labs:
+            self._labs.pop().lab.close()
 
     @property
     def lab(self) -> Lab:
         """The lab in use."""
-        if self._lab is None:
+        return self._here.lab
+
+    @property
+    def _here(self) -> _Standing:
+        if not self._labs:
             raise LabBroken("the bench has no lab yet", todo="use(scene) first")
-        return self._lab
+        return self._labs[-1]
 
     def use(self, scene: Scene) -> None:
-        """Build the scene, or change the lab that is there into it where the cables stay the same."""
-        if self._lab is not None and wiring.cables(self._lab.scene) == wiring.cables(scene):
-            self._lab.change(scene)
-            return
-        self.close()
-        self._lab = Lab(scene, rootless=self._rootless, nats=self._nats, seed=self._seed).__enter__()
+        """Build the scene, or change a lab that is there into it where the cables stay the same."""
+        for number, standing in enumerate(self._labs):
+            if wiring.cables(standing.lab.scene) == wiring.cables(scene):
+                self._labs.append(self._labs.pop(number))
+                standing.lab.change(scene)
+                return
+        while len(self._labs) >= _MOST_LABS:
+            self._labs.pop(0).lab.close()
+        lab = Lab(scene, rootless=self._rootless, nats=self._nats, seed=self._seed).__enter__()
+        self._labs.append(_Standing(lab, {}))
         cpus = sorted(os.sched_getaffinity(0))
-        self._hosts = {
-            side: self._lab.start(f"host{side.upper()}", "rawpunch.live.worker:serve", {"cpu": cpu})
+        self._here.hosts = {
+            side: lab.start(f"host{side.upper()}", "rawpunch.live.worker:serve", {"cpu": cpu})
             for side, cpu in zip("ab", (cpus[0], cpus[-1]), strict=True)
         }
-        for channel in self._hosts.values():
+        for channel in self._here.hosts.values():
             channel.receive()
 
     def describe(self) -> dict[str, Any]:
@@ -213,7 +223,7 @@ class LabBench:
             part = {done.planned.name: done for done in self._orders(batch)}
             for done in part.values():
                 for side, end in (("a", done.a), ("b", done.b)):
-                    self._hosts[side].send({"order": end.order.to_message()})
+                    self._here.hosts[side].send({"order": end.order.to_message()})
             self._attend(part)
             made += part.values()
         time.sleep((2 * sum(self.lab.scene.one_way_ns) + 20 * MS) / SECOND)
@@ -233,15 +243,15 @@ class LabBench:
         for one in (planned.attempt for planned in attempts):
             wanted: tuple[tuple[SideName, str, str], ...] = (("a", one.end_a, one.script_a), ("b", one.end_b, one.script_b))
             for side, kind, command in wanted:
-                if kind == "stack" and (side, command) not in self._stacks:
-                    start_stack(self._hosts[side], command, self._told_of(side))
-                    self._stacks.add((side, command))
+                if kind == "stack" and (side, command) not in self._here.stacks:
+                    start_stack(self._here.hosts[side], command, self._told_of(side))
+                    self._here.stacks.add((side, command))
 
     def _start_counters(self, attempts: Sequence[Planned]) -> None:
-        if not self._counters and any(planned.attempt.count_sockets for planned in attempts):
+        if not self._here.counters and any(planned.attempt.count_sockets for planned in attempts):
             for side in SIDES:
-                self._counters[side] = self.lab.start(f"host{side.upper()}", "rawpunch.live.socket_count:serve", {})
-            for counter in self._counters.values():
+                self._here.counters[side] = self.lab.start(f"host{side.upper()}", "rawpunch.live.socket_count:serve", {})
+            for counter in self._here.counters.values():
                 counter.receive()
 
     def _told_of(self, side: SideName) -> dict[str, str]:
@@ -252,9 +262,9 @@ class LabBench:
 
     def _record(self) -> int:
         """Record from here on; returns how many packets the recorder lost before."""
-        if not self._recording:
+        if not self._here.recording:
             self.lab.record()
-            self._recording = True
+            self._here.recording = True
         return self.lab.flush(None)[1]
 
     def stage(self, attempts: list[Planned]) -> list[AttemptRow]:
@@ -263,25 +273,25 @@ class LabBench:
         Raises:
             LabBroken: something in the lab died; nothing of this part is kept.
         """
-        if self._recording:
+        if self._here.recording:
             scene = self.lab.scene
-            self.close()
+            self._labs.pop().lab.close()
             self.use(scene)
-        if self._stage is None:
-            self._stage = Stage(self.lab, self._seed)
-        rows = [self._stage.make(planned) for planned in attempts]
+        if self._here.stage is None:
+            self._here.stage = Stage(self.lab, self._seed)
+        rows = [self._here.stage.make(planned) for planned in attempts]
         self.lab.check()
         return rows
 
     def _sampler(self, side: SideName) -> Channel:
         """Who sends SYNs that nobody answers, on a side's host."""
-        if not self._samplers:
+        if not self._here.samplers:
             for observer in OBSERVERS:
                 self.lab.run(observer, ["nft", "-f", "-"], silence_ruleset())
-        if side not in self._samplers:
-            self._samplers[side] = self.lab.start(f"host{side.upper()}", "rawpunch.live.sampling:serve", {})
-            self._samplers[side].receive()
-        return self._samplers[side]
+        if side not in self._here.samplers:
+            self._here.samplers[side] = self.lab.start(f"host{side.upper()}", "rawpunch.live.sampling:serve", {})
+            self._here.samplers[side].receive()
+        return self._here.samplers[side]
 
     def _ask(self, asking: Mapping[str, Sequence[Question]]) -> dict[str, list[Asked]]:
         """What observers would answer to these questions: attempt -> its questions that were seen outside.
@@ -357,17 +367,17 @@ class LabBench:
 
     def _relay(self) -> None:
         """Have a third party listen, if none does yet."""
-        if self._third is None:
+        if self._here.third is None:
             arguments = {"addresses": [RELAY.address], "ports": [RELAY.port], "raw": False}
-            self._third = self.lab.start("obs1", "rawpunch.live.observer:serve", arguments)
-            self._third.receive()
+            self._here.third = self.lab.start("obs1", "rawpunch.live.observer:serve", arguments)
+            self._here.third.receive()
 
     def _attend(self, part: dict[str, Done]) -> None:
         """Listen to both hosts until every attempt is finished, and tell them when to finish one."""
         to_finish: list[tuple[int, Done]] = []
         silent_since = now_ns()
         last_ns = max(max(done.a.order.give_up_ns, done.b.order.give_up_ns) for done in part.values())
-        sides = {channel: side for side, channel in self._hosts.items()}
+        sides = {channel: side for side, channel in self._here.hosts.items()}
         while not all(done.finished for done in part.values()):
             due = min((at for at, _ in to_finish), default=now_ns() + SECOND)
             readable, _, _ = select.select(list(sides), [], [], max(due - now_ns(), 0) / SECOND)
@@ -381,7 +391,7 @@ class LabBench:
             for _, done in [entry for entry in to_finish if entry[0] <= now]:
                 if done.planned.attempt.count_sockets:
                     for side, end in zip(SIDES, (done.a, done.b), strict=True):
-                        end.sockets = self._counters[side].ask({"count": end.order.local.port})["sockets"]
+                        end.sockets = self._here.counters[side].ask({"count": end.order.local.port})["sockets"]
                 done.finish_ns = now_ns()
                 for channel in sides:
                     channel.send({"finish": done.planned.name})

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from rawpunch.capture.columns import read_capture
-from rawpunch.scene import Scene, UnsolicitedAnswer
+from rawpunch.scene import Nat, Scene, UnsolicitedAnswer
 from rawpunch.study.bench import Done, LabBench, Planned
 from rawpunch.study.experiment import Attempt
 from rawpunch.study.measure import rows_of
@@ -146,3 +146,24 @@ def test_the_kernels_evidence_is_that_of_a_crossing(bench: LabBench, tmp_path: P
     offset_ns, one_way_ns = (b["rtt_ns"] - a["rtt_ns"]) / 2, (a["rtt_ns"] + b["rtt_ns"]) / 2
     assert abs(offset_ns - 4 * MS) < 2 * MS
     assert abs(one_way_ns - ONE_WAY_NS) < 2 * MS
+
+
+def test_labs_of_other_cables_stand_beside_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scene that comes again finds its lab, its ends and its recording as they were left; else the oldest goes."""
+    monkeypatch.setattr("rawpunch.study.bench._MOST_LABS", 2)
+    through_nats, direct = (Scene.between(nat, nat, ONE_WAY_NS) for nat in (Nat(), None))
+    half = Scene.between(Nat(), None, ONE_WAY_NS)
+    with LabBench(12) as bench:
+        pids = []
+        for number, scene in enumerate([through_nats, direct, through_nats, half, direct]):
+            bench.use(scene)
+            pids.append(bench.lab.pid)
+            recording = bench.make([Planned(f"t{number}", "cell", {}, number, Attempt())], tmp_path / f"{number}.pcapng")
+            (done,) = recording.done
+            assert (done.a.ending, done.b.ending, recording.dropped) == ("established", "established", 0)
+            frame = read_capture(tmp_path / f"{number}.pcapng")
+            ports = {done.a.order.local.port, done.b.order.local.port}
+            assert set(frame.source_port) | set(frame.destination_port) == ports
+    assert pids[2] == pids[0]
+    assert len(set(pids)) == 4
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
