@@ -107,6 +107,8 @@ class _Fate(enum.Enum):
     ICMP = "is answered by an ICMP error"
 
 
+NO_LIMIT: Final = 262_144
+"""Sessions of a host without a NAT, as many as Linux's usual table has."""
 _SESSIONS: Final = {Aim.ASSUMED: 1, Aim.LEARNED: 2, Aim.PREDICTED: 3}
 """How many sessions a NAT holds at once when a port is known that way."""
 
@@ -375,10 +377,11 @@ def prediction(a: Behavior | None, b: Behavior | None) -> Answer:
     return Answer(Strategy.PREDICTION, answer.works, answer.why, odds=1.0 if answer.works else 0.0)
 
 
-def spray(a: Behavior | None, b: Behavior | None, *, opened: int = 256, tried: int = 1024) -> Answer:
+def spray(a: Behavior | None, b: Behavior | None, *, opened: int = 1024, tried: int = 1024) -> Answer:
     """How likely one of `tried` SYNs meets one of the `opened` ports of a NAT that draws them.
 
-    With k ports open out of N, m tries without repetition miss all of them with about (1 - k/N) ** m.
+    With k ports open out of N, m tries without repetition miss all of them with about (1 - k/N) ** m. A NAT that also draws the
+    address has so many times more to draw from; of SYNs beyond the room of a NAT's table the sessions are gone at the answer.
     """
     drawing = [name for name, nat in (("A", a), ("B", b)) if nat is not None and _unknown_port(_End(name, nat), Aim.LEARNED, 0)]
     if not drawing:
@@ -393,10 +396,20 @@ def spray(a: Behavior | None, b: Behavior | None, *, opened: int = 256, tried: i
     filters = simultaneous(aimed if nat is a else a, aimed if nat is b else b)
     if not filters.works:
         return Answer(Strategy.SPRAY, False, filters.why, odds=0.0)
-    size = nat.ports.high - nat.ports.low + 1
-    missed = (1 - min(opened, size) / size) ** tried
-    odds = 1 - missed
+    size = endpoints(nat)
+    opened, tried = min(opened, size, room(nat)), min(tried, room(b if nat is a else a))
+    odds = 1 - (1 - opened / size) ** tried
     return Answer(Strategy.SPRAY, odds > 0.5, f"{opened} of {size} ports open, {tried} tried", drawing[0].lower(), odds)
+
+
+def endpoints(nat: Behavior) -> int:
+    """How many external endpoints a NAT draws from: the ports of its range, at each address that a mapping may get."""
+    return (nat.ports.high - nat.ports.low + 1) * (nat.external_addresses if _wanders(nat) else 1)
+
+
+def room(nat: Behavior | None) -> int:
+    """How many sessions of a spray a NAT holds at once: one that refuses new ones keeps that with the rendezvous."""
+    return NO_LIMIT if nat is None else nat.capacity - (nat.when_full is not WhenFull.EVICT_OLDEST)
 
 
 def ways(a: Behavior | None, b: Behavior | None, *, one_way_ns: tuple[int, int] = (20 * MS, 20 * MS)) -> tuple[Answer, ...]:

@@ -117,6 +117,8 @@ class Budget:
     """SYNs in any second, from one side."""
     opened: int = 1_024
     """Ports that one host opens at most: each takes an entry of its NAT's table, and a guarded local port."""
+    tried: int = 65_536
+    """Ports that the other one tries at most."""
 
     def __post_init__(self) -> None:
         """Check it.
@@ -124,7 +126,7 @@ class Budget:
         Raises:
             BadParameter: a figure is less than one.
         """
-        if min(self.packets, self.per_s, self.opened) < 1:
+        if min(self.packets, self.per_s, self.opened, self.tried) < 1:
             raise BadParameter("a budget allows at least one packet, one packet a second, and one port", why=f"given: {self}")
 
 
@@ -149,14 +151,16 @@ class Shares:
 
 
 def afford(ports: int, budget: Budget, *, goal: float = GOAL) -> Shares:
-    """What a budget buys, as many opened as tried unless few can be opened, and no more than the goal needs.
+    """What a budget buys, as many opened as tried unless few can be opened or tried, and no more than the goal needs.
 
     Raises:
         BadParameter: there is no port, or the goal is no probability.
     """
     opened = max(1, min(budget.opened, budget.packets // 2, pairs_needed(goal, ports)))
     wanted = tries_needed(goal, opened, ports) or 0
-    tried = max(0, min(budget.packets - opened, wanted))
+    tried = max(0, min(budget.tried, budget.packets - opened, wanted))
+    if tried == budget.tried < wanted:  # hits are the same the other way round
+        opened = min(budget.opened, budget.packets - tried, tries_needed(goal, tried, ports) or ports)
     odds = without_repetition(opened, tried, ports)
     return Shares(opened, tried, ports, odds, max(opened, tried) * SECOND // budget.per_s)
 

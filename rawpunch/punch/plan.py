@@ -249,11 +249,14 @@ def _ways(a: Behavior | None, b: Behavior | None, path: Path, budget: Budget) ->
 
 def _drawn_shares(a: Behavior | None, b: Behavior | None, budget: Budget) -> Shares:
     """What a spray against the side that draws would cost; of the wider range, if both do."""
-    return afford(max(_range(a), _range(b)), budget)
+    mine, other = (a, b) if _range(a) >= _range(b) else (b, a)
+    rooms = [max(1, oracle.room(nat)) for nat in (mine, other)]
+    held = replace(budget, opened=min(budget.opened, rooms[0]), tried=min(budget.tried, rooms[1]))
+    return afford(_range(mine), held)
 
 
 def _range(nat: Behavior | None) -> int:
-    return 1 if nat is None or nat.port_is_kept else nat.ports.high - nat.ports.low + 1
+    return 1 if nat is None or nat.port_is_kept else oracle.endpoints(nat)
 
 
 # --- what each side does ---
@@ -333,7 +336,7 @@ def _spray(
     """The side whose NAT draws opens many ports, and the other tries many, once these must be open."""
     drawing: Side = "b" if answer.first == "b" else "a"
     mine, other = nats if drawing == "a" else nats[::-1]
-    shares = afford(_range(mine), budget)
+    shares = _drawn_shares(*nats, budget)
     speaks = other is None or other.unsolicited is not UnsolicitedAnswer.DROP
     ttl = path.nat_hops[SIDES.index(drawing)] + 1 if speaks and not (mine and mine.icmp_closes) else NORMAL_TTL
     opened_ns = shares.opened * SECOND // budget.per_s

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -78,16 +79,33 @@ def test_dice_agree_with_both_drawn() -> None:
 
 @given(
     st.integers(1, 70_000),
-    st.builds(Budget, packets=st.integers(2, 70_000), per_s=st.integers(1, 10**5), opened=st.integers(1, 2000)),
+    st.builds(
+        Budget,
+        packets=st.integers(2, 70_000),
+        per_s=st.integers(1, 10**5),
+        opened=st.integers(1, 2000),
+        tried=st.integers(1, 2000),
+    ),
 )
 def test_a_budget_is_kept(ports: int, budget: Budget) -> None:
     """In packets, in ports and in rate; and no packet is spent beyond the goal."""
     shares = afford(ports, budget)
     assert shares.packets <= budget.packets
     assert shares.opened <= min(budget.opened, ports)
+    assert shares.tried <= budget.tried
     assert max(shares.opened, shares.tried) * SECOND <= (shares.lasts_ns + 1) * budget.per_s
     assert shares.odds == pytest.approx(without_repetition(shares.opened, shares.tried, ports))
     assert shares.tried <= 1 or without_repetition(shares.opened, shares.tried - 1, ports) < GOAL
+
+
+def test_where_few_can_be_tried_more_are_opened() -> None:
+    """The odds are the same with the numbers changed round."""
+    usual = Budget()
+    few = replace(usual, tried=16)
+    equal, uneven = afford(2048, usual), afford(2048, few)
+    assert equal.opened == equal.tried > uneven.tried == 16
+    assert uneven.opened == tries_needed(GOAL, 16, 2048)
+    assert min(equal.odds, uneven.odds) >= GOAL
 
 
 def test_two_narrow_bands_can_be_sprayed_and_two_whole_ranges_cannot() -> None:

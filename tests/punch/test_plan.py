@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binom
 
 from rawpunch.errors import BadParameter
 from rawpunch.nat import oracle, personas
@@ -29,7 +30,7 @@ PAIRS = list(product(NATS, NATS))
 PLANS: dict[tuple[str, str], Plan] = {(a, b): make_plan(Known.of_behavior(NATS[a]), Known.of_behavior(NATS[b])) for a, b in PAIRS}
 
 
-def _opens(a: str, b: str, step: Step) -> bool:
+def _opens(a: str, b: str, step: Step, seed: int = 1) -> bool:
     """Carry a step out in the simulator, as its moves say."""
     nat_a, nat_b = (None if name == "none" else Nat(persona=name) for name in (a, b))
     scene = Scene.between(nat_a, nat_b, OWD)
@@ -43,7 +44,7 @@ def _opens(a: str, b: str, step: Step) -> bool:
         nat = NATS[a if drawing == "a" else b]
         assert nat is not None
         ports = (nat.ports.low, nat.ports.high)
-        return spray(scene, drawing, hold.syns, tries.syns, seed=1, ports=ports, first_ttl=hold.first_ttl).established > 0
+        return spray(scene, drawing, hold.syns, tries.syns, seed=seed, ports=ports, first_ttl=hold.first_ttl).established > 0
     low_ttl = "a" if step.a.first_ttl < 64 else "b" if step.b.first_ttl < 64 else None
     aim = Aim.PREDICTED if step.strategy is Strategy.PREDICTION else Aim.LEARNED
     return punch(scene, Trial(offset_ns=step.b.begins_ns - step.a.begins_ns, aim=aim, low_ttl=low_ttl), seed=1).opened
@@ -78,6 +79,31 @@ def test_sprays_hit_in_the_simulator(drawing: str, other: str) -> None:
             assert _opens(*pair, step)
         else:
             assert step.strategy is Strategy.REVERSAL
+
+
+@pytest.mark.parametrize(
+    ("drawing", "other", "syns"),
+    [
+        ("carrier-grade-pool", "port-restricted", (1024, 1024)),
+        ("carrier-grade-band", "tiny-table", (1024, 8)),
+        ("linux-masquerade-band-random", "tiny-table", (1024, 8)),
+    ],
+)
+def test_sprays_hit_as_often_as_is_said(drawing: str, other: str, syns: tuple[int, int]) -> None:
+    """Also where the NAT draws its address too, and where the other one's table holds few of the tries until the answers come."""
+    step = PLANS[drawing, other].first
+    assert (step.strategy, step.a.syns, step.b.syns) == (Strategy.SPRAY, *syns)
+    assert step.odds is not None
+    hits = sum(_opens(drawing, other, step, seed) for seed in range(40))
+    low, high = binom.interval(0.999, 40, step.odds)
+    assert low <= hits <= high
+
+
+def test_no_spray_is_planned_that_a_small_table_would_forget() -> None:
+    """Eight tries among all ports hit one time in ten; the relay is what works."""
+    plan = PLANS["symmetric-random", "tiny-table"]
+    assert {step.strategy for step in plan.steps} == {Strategy.RELAY}
+    assert plan.predicted.strategy is Strategy.RELAY
 
 
 def test_every_sure_step_opens_in_the_simulator() -> None:
