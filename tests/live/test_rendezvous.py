@@ -338,14 +338,16 @@ def test_garbage_harms_nobody() -> None:
     async def throw(endpoint: Endpoint, dice: random.Random) -> None:
         reader, writer = await asyncio.open_connection(endpoint.address, endpoint.port)
         first = dice.choice([b"{", b"\0\1", b"\xff", b"GET / ", b"{}\n", b'{"do":"register"}\n' * 3])
-        with suppress(ConnectionError):
-            writer.write(first + dice.randbytes(dice.choice([0, 1, 19, 400, 5_000])) + dice.choice([b"", b"\n", b"\n\n\n"]))
-            if dice.random() < 0.5:
-                writer.write_eof()
-            async with asyncio.timeout(1):
-                while await reader.read(1 << 16):
-                    pass
-        writer.transport.abort()
+        try:
+            with suppress(ConnectionError):
+                writer.write(first + dice.randbytes(dice.choice([0, 1, 19, 400, 5_000])) + dice.choice([b"", b"\n", b"\n\n\n"]))
+                if dice.random() < 0.5:
+                    writer.write_eof()
+                async with asyncio.timeout(1):
+                    while await reader.read(1 << 16):
+                        pass
+        finally:
+            writer.transport.abort()
 
     async def test() -> None:
         dice = random.Random(6)
