@@ -33,16 +33,20 @@ from rawpunch.units import MS
 from tests.punch.report import findings_of
 
 ONE_WAY_NS = 20 * MS
-_SERVER = "192.0.2.2:7800"
+_PORTS = [range(first, first + 16) for first in range(7800, 7928, 16)]
+"""Of as many servers, a port for each punch in turn: for a minute the last one is at TIME-WAIT there, with external ports that a
+NAT made anew gives again."""
 METHODS = ("raw", "kernel")
 _TRIES = 3
 _numbers = itertools.count()
+_servers = itertools.cycle(f"192.0.2.2:{port}" for ports in _PORTS for port in ports)
 
 
 def serve(lab: Lab) -> None:
-    """Have the rendezvous server run outside."""
-    server = lab.start("obs1", "rawpunch.live.rendezvous_server:serve", {"addresses": ["192.0.2.2"], "ports": [7800]})
-    server.receive()
+    """Have rendezvous servers run outside."""
+    for ports in _PORTS:
+        server = lab.start("obs1", "rawpunch.live.rendezvous_server:serve", {"addresses": ["192.0.2.2"], "ports": list(ports)})
+        server.receive()
 
 
 def start(lab: Lab, *, blind: bool = False) -> tuple[list[Channel], list[Channel]]:
@@ -59,9 +63,9 @@ def start(lab: Lab, *, blind: bool = False) -> tuple[list[Channel], list[Channel
 
 def punch(hosts: list[Channel], method: str, findings: tuple[dict[str, Any], dict[str, Any]]) -> list[dict[str, Any]]:
     """Both at once."""
-    number = next(_numbers)
+    number, server = next(_numbers), next(_servers)
     for host, known in zip(hosts, findings, strict=True):
-        host.send({"server": _SERVER, "token": f"t{number}", "method": method, "findings": known})
+        host.send({"server": server, "token": f"t{number}", "method": method, "findings": known})
     return [host.receive()[0] for host in hosts]
 
 
