@@ -158,9 +158,7 @@ def refine(attempts: pd.DataFrame, run: Dataset) -> list[dict[str, Level]]:
         if path == "silent":
             continue
         latest_ns = window_ns(scene(usual))[first == "b"]
-        lawful_ns = float(
-            (group["way_ns"] + group["farther_ns"]).median()
-        )  # the way itself takes some 0.1 ms longer than is declared
+        lawful_ns = float((group["way_ns"] + group["farther_ns"]).median())  # a real way takes longer than is declared
         wanted += [
             usual | {"offset": round((lawful_ns + beyond) * (-1 if first == "b" else 1) / latest_ns, 7)}
             for beyond in _next_ns(group["too_late_ns"].tolist(), group["opened"].tolist(), latest_ns)

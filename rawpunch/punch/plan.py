@@ -233,7 +233,7 @@ def _ways(a: Behavior | None, b: Behavior | None, path: Path, budget: Budget) ->
         worst = next((answer for answer in said if not answer.works), said[0])
         return replace(worst, strategy=strategy, first=said[0].first)
 
-    shares = _drawn_shares(a, b, budget)
+    shares = _shares(a, b, oracle.spray(a, b).first, budget)
     return (
         *(oracle.reversal(a, b, listens=side) for side in SIDES),
         both(0, Strategy.SIMULTANEOUS),
@@ -247,16 +247,12 @@ def _ways(a: Behavior | None, b: Behavior | None, path: Path, budget: Budget) ->
     )
 
 
-def _drawn_shares(a: Behavior | None, b: Behavior | None, budget: Budget) -> Shares:
-    """What a spray against the side that draws would cost; of the wider range, if both do."""
-    mine, other = (a, b) if _range(a) >= _range(b) else (b, a)
-    rooms = [max(1, oracle.room(nat)) for nat in (mine, other)]
-    held = replace(budget, opened=min(budget.opened, rooms[0]), tried=min(budget.tried, rooms[1]))
-    return afford(_range(mine), held)
-
-
-def _range(nat: Behavior | None) -> int:
-    return 1 if nat is None or nat.port_is_kept else oracle.endpoints(nat)
+def _shares(a: Behavior | None, b: Behavior | None, first: str, budget: Budget) -> Shares:
+    """What a spray costs against the side that draws, within the room of both tables; `first` is the oracle's word for that side."""
+    mine, other = (b, a) if first == "b" else (a, b)
+    opened, tried = (max(1, oracle.room(nat)) for nat in (mine, other))
+    held = replace(budget, opened=min(budget.opened, opened), tried=min(budget.tried, tried))
+    return afford(1 if mine is None else oracle.endpoints(mine), held)
 
 
 # --- what each side does ---
@@ -336,7 +332,7 @@ def _spray(
     """The side whose NAT draws opens many ports, and the other tries many, once these must be open."""
     drawing: Side = "b" if answer.first == "b" else "a"
     mine, other = nats if drawing == "a" else nats[::-1]
-    shares = _drawn_shares(*nats, budget)
+    shares = _shares(*nats, answer.first, budget)
     speaks = other is None or other.unsolicited is not UnsolicitedAnswer.DROP
     ttl = path.nat_hops[SIDES.index(drawing)] + 1 if speaks and not (mine and mine.icmp_closes) else NORMAL_TTL
     opened_ns = shares.opened * SECOND // budget.per_s
@@ -352,8 +348,9 @@ def _relay(why: str) -> Step:
 
 def _notes(a: Known, b: Known, budget: Budget) -> Iterator[str]:
     """The odds of a spray where both draw: it is not tried, but that can be said in a number."""
-    if oracle.spray(a.usual, b.usual).why.startswith("both ports are drawn"):
-        shares = afford_both(_range(a.usual), _range(b.usual), budget)
+    one, other = a.usual, b.usual
+    if one and other and oracle.spray(one, other).why.startswith("both ports are drawn"):
+        shares = afford_both(oracle.endpoints(one), oracle.endpoints(other), budget)
         yield (
             f"both ports are drawn: a hit must name both, and {shares.opened} SYNs from each side would have odds of "
             f"{_percent(shares.odds)}"

@@ -14,7 +14,7 @@ from rawpunch.errors import BadParameter
 from rawpunch.nat import oracle, personas
 from rawpunch.nat.behavior import Allocation, Behavior, Filtering, Mapping, Ports
 from rawpunch.nat.oracle import Strategy
-from rawpunch.punch.birthday import Budget
+from rawpunch.punch.birthday import Budget, without_repetition
 from rawpunch.punch.known import Known
 from rawpunch.punch.plan import Certainty, Deed, Path, Plan, Step, make_plan, spray_costs
 from rawpunch.punch.ports import Mapped
@@ -97,6 +97,16 @@ def test_sprays_hit_as_often_as_is_said(drawing: str, other: str, syns: tuple[in
     hits = sum(_opens(drawing, other, step, seed) for seed in range(40))
     low, high = binom.interval(0.999, 40, step.odds)
     assert low <= hits <= high
+
+
+def test_the_odds_are_those_of_the_side_that_draws() -> None:
+    """For all pairs that spray, in either order; the other side's own range, be it wider, does not come into it."""
+    sprays = [(pair, plan.first) for pair, plan in PLANS.items() if plan.first.strategy is Strategy.SPRAY]
+    assert len(sprays) > 100
+    for (a, b), step in sprays:
+        draws, hold, tries = (NATS[a], step.a, step.b) if step.a.deed is Deed.HOLD else (NATS[b], step.b, step.a)
+        assert draws is not None
+        assert step.odds == pytest.approx(without_repetition(hold.syns, tries.syns, oracle.endpoints(draws))), (a, b)
 
 
 def test_no_spray_is_planned_that_a_small_table_would_forget() -> None:
