@@ -248,7 +248,7 @@ def _ways(a: Behavior | None, b: Behavior | None, path: Path, budget: Budget) ->
 
 
 def _shares(a: Behavior | None, b: Behavior | None, first: str, budget: Budget) -> Shares:
-    """What a spray costs against the side that draws, within the room of both tables; `first` is the oracle's word for that side."""
+    """What a spray costs against the side that draws, which the oracle names first, within the room of both tables."""
     mine, other = (b, a) if first == "b" else (a, b)
     opened, tried = (max(1, oracle.room(nat)) for nat in (mine, other))
     held = replace(budget, opened=min(budget.opened, opened), tried=min(budget.tried, tried))
