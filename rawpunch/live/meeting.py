@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from rawpunch.clock import now_ns
-from rawpunch.errors import BadParameter, PartialData, RawpunchError
+from rawpunch.errors import BadParameter, Malformed, PartialData, RawpunchError
 from rawpunch.live.punch_log import PunchLog
 from rawpunch.live.rendezvous_client import RendezvousClient
 from rawpunch.live.stun_client import binding
@@ -85,9 +85,10 @@ def finding_of(document: Mapping[str, Any]) -> Finding:
     """
     try:
         detail = {key: value for key, value in (document.get("detail") or {}).items() if key in _KEPT_DETAILS}
-        return Finding.model_validate({"class": document.get("class"), "detail": detail, "status": document.get("status")})
-    except (ValueError, AttributeError) as error:
-        raise BadParameter("that is no finding of a probe", why=str(error).splitlines()[0], todo="probe again") from error
+        return Finding.of_document({"class": document.get("class"), "detail": detail, "status": document.get("status")})
+    except (Malformed, AttributeError) as error:
+        why = error.why if isinstance(error, Malformed) else str(error)
+        raise BadParameter("that is no finding of a probe", why=why, todo="probe again") from error
 
 
 async def meet(client: RendezvousClient, me: Me, rtt_ns: int, seen: list[int], log: PunchLog) -> Met:
@@ -104,7 +105,7 @@ async def meet(client: RendezvousClient, me: Me, rtt_ns: int, seen: list[int], l
         PartialData: the server is gone, refuses, or says what cannot be; or the other one left.
         RawpunchError: nobody comes.
     """
-    rtt = Finding.model_validate({"class": None, "detail": {"rtt_us": rtt_ns // 1_000}, "status": None})
+    rtt = Finding(detail={"rtt_us": rtt_ns // 1_000})
     findings = {**me.findings, RTT_AXIS: rtt}
     register = Register(room=room_name(me.token), inside=me.local, findings=findings, seen=seen, consent=me.consent)
     registered = await client.ask(register, Registered)
@@ -183,7 +184,7 @@ async def _introduced(client: RendezvousClient, wait_s: float, plans: _Plans) ->
         if isinstance(news, Joined):
             plans.of(news.peer, "b")  # who comes later asks to be introduced
         elif not isinstance(news, messages.Left):
-            raise PartialData(f"the rendezvous server {client.server} makes no sense", why=f"it said {news.kind!r} unasked")
+            raise PartialData(f"the rendezvous server {client.server} makes no sense", why=f"it said {news.tag!r} unasked")
     raise RawpunchError(
         f"nobody came within {wait_s:g} s",
         why="no other peer registered with this token at this server",
@@ -242,7 +243,7 @@ async def agree(server: Endpoint, local: Endpoint, token: str, packets: int) -> 
 
 def _known(findings: Mapping[str, Finding], ports: list[int]) -> Known:
     seen = tuple(Mapped(port) for port in ports) if len(ports) > 1 else ()
-    documents = {axis: finding.model_dump(by_alias=True) for axis, finding in findings.items() if axis != RTT_AXIS}
+    documents = {axis: finding.document() for axis, finding in findings.items() if axis != RTT_AXIS}
     try:
         return Known.of_findings(documents, seen)
     except BadParameter:  # a peer's nonsense: nothing is known of it then, as the other side finds too

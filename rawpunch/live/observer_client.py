@@ -97,11 +97,11 @@ class ObserverClient:
         try:
             if self._over:
                 raise _gone(self.observer, self._over)
-            self._writer.write(messages.encode(request.model_copy(update={"id": number})))
+            self._writer.write(messages.encode(request.numbered(number)))
             async with asyncio.timeout(getattr(request, "wait_ms", 0) / 1000 + self.patience_s):
                 return await future
         except TimeoutError as error:
-            raise _gone(self.observer, f"no answer to {request.do!r} in time") from error
+            raise _gone(self.observer, f"no answer to {request.tag!r} in time") from error
         finally:
             del self._awaited[number]
 
@@ -114,8 +114,8 @@ class ObserverClient:
         answer = await self.ask(request)
         if isinstance(answer, kind):
             return answer
-        why = f"{answer.word}: {answer.why}" if isinstance(answer, messages.Refused) else f"it answered {answer.kind!r}"
-        raise PartialData(f"the observer {self.observer} did not {request.do!r}", why=why)
+        why = f"{answer.word}: {answer.why}" if isinstance(answer, messages.Refused) else f"it answered {answer.tag!r}"
+        raise PartialData(f"the observer {self.observer} did not {request.tag!r}", why=why)
 
     async def begin(self, session: str = "") -> messages.Welcome:
         """Say hello and prove this connection's address.

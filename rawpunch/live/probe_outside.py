@@ -378,4 +378,4 @@ def _wanted(answer: Answer, kind: type[_A]) -> _A:
         return answer
     if isinstance(answer, Refused):
         raise NotOffered(answer.word, answer.why)
-    raise PartialData(f"the observer answered {answer.kind!r}, and not what was asked")
+    raise PartialData(f"the observer answered {answer.tag!r}, and not what was asked")

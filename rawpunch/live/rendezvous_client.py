@@ -79,16 +79,16 @@ class RendezvousClient:
         try:
             if self._over:
                 raise _gone(self.server, self._over)
-            self._writer.write(messages.encode(request.model_copy(update={"id": number})))
+            self._writer.write(messages.encode(request.numbered(number)))
             async with asyncio.timeout(_LATE_S):
                 answer, at_ns = await future
         except TimeoutError as error:
-            raise _gone(self.server, f"no answer to {request.do!r} in time") from error
+            raise _gone(self.server, f"no answer to {request.tag!r} in time") from error
         finally:
             del self._awaited[number]
         if not isinstance(answer, kind):
-            why = f"{answer.word}: {answer.why}" if isinstance(answer, messages.Refused) else f"it answered {answer.kind!r}"
-            raise PartialData(f"the rendezvous server {self.server} did not {request.do!r}", why=why)
+            why = f"{answer.word}: {answer.why}" if isinstance(answer, messages.Refused) else f"it answered {answer.tag!r}"
+            raise PartialData(f"the rendezvous server {self.server} did not {request.tag!r}", why=why)
         return answer, at_ns
 
     async def measure_clock(self, exchanges: int = 5) -> Offset:

@@ -22,11 +22,12 @@ from __future__ import annotations
 import enum
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from msgspec import Meta
 
 from rawpunch.errors import Malformed
 from rawpunch.wire.codec import decode
-from rawpunch.wire.lines import EndpointText, Line, encode_line, parse_line
+from rawpunch.wire.endpoint import Endpoint
+from rawpunch.wire.lines import AnswerLine, Protocol, RequestLine, Value, encode_line
 from rawpunch.wire.segment import Packet
 
 MAX_REQUEST: Final = 2048
@@ -54,99 +55,88 @@ class Craft(enum.StrEnum):
 # --- requests ---
 
 
-class Hello(Line):
+class Hello(RequestLine, frozen=True):
     """Ask for a nonce, and for what there is."""
 
-    do: Literal["hello"] = "hello"
 
-
-class Prove(Line):
+class Prove(RequestLine, frozen=True):
     """Echo the nonce: whoever reads what is sent to this connection's address is who writes here."""
 
-    do: Literal["prove"] = "prove"
-    nonce: str = Field(max_length=64)
-    session: str = Field(default="", max_length=64)
+    nonce: Annotated[str, Meta(max_length=64)]
+    session: Annotated[str, Meta(max_length=64)] = ""
     """A session to join with this connection's address, where a NAT has several; "" for a new one."""
 
 
-class Where(Line):
+class Where(RequestLine, frozen=True):
     """The mapping query: from where does this connection come, seen from here?"""
 
-    do: Literal["where"] = "where"
 
-
-class Hold(Line):
+class Hold(RequestLine, frozen=True):
     """Take a port that answers nothing by itself: the probe decides what is sent from it, and learns what comes to it."""
 
-    do: Literal["hold"] = "hold"
-    address: int = Field(default=0, ge=0, le=1)
+    address: Annotated[int, Meta(ge=0, le=1)] = 0
     """Which of the observer's addresses."""
-    port: int = Field(default=0, ge=0, le=65_535)
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 0
     """Which port; 0 for any."""
     answer: Craft | None = None
     """What to send back at once to each SYN that comes to it; None for nothing."""
-    ttl: int = Field(default=64, ge=1, le=255)
+    ttl: Annotated[int, Meta(ge=1, le=255)] = 64
     """Of that answer."""
 
 
-class Release(Line):
+class Release(RequestLine, frozen=True):
     """Give a held port back."""
 
-    do: Literal["release"] = "release"
-    endpoint: EndpointText
+    endpoint: Endpoint
 
 
-class Connect(Line):
+class Connect(RequestLine, frozen=True, kw_only=True):
     """Open a connection back with the observer's kernel: works without raw sockets, and from the ports that listen."""
 
-    do: Literal["connect"] = "connect"
-    address: int = Field(default=0, ge=0, le=1)
+    address: Annotated[int, Meta(ge=0, le=1)] = 0
     """Which of the observer's addresses it comes from."""
-    port: int = Field(default=0, ge=0, le=65_535)
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 0
     """Which of the observer's ports it comes from; 0 for any other port."""
-    to: EndpointText
-    wait_ms: int = Field(default=1_000, ge=1, le=MAX_WAIT_MS)
+    to: Endpoint
+    wait_ms: Annotated[int, Meta(ge=1, le=MAX_WAIT_MS)] = 1_000
 
 
-class SendPacket(Line):
+class SendPacket(RequestLine, frozen=True, tag="send"):
     """Send one crafted packet from a held port to a proved address."""
 
-    do: Literal["send"] = "send"
     kind: Craft
-    source: EndpointText
+    source: Endpoint
     """A held endpoint; for an ICMP error, the one whose packet is quoted as refused."""
-    to: EndpointText
-    seq: int = Field(default=0, ge=0, lt=2**32)
+    to: Endpoint
+    seq: Annotated[int, Meta(ge=0, lt=2**32)] = 0
     """SEG.SEQ; of an ICMP error, that of the segment quoted."""
-    ack: int = Field(default=0, ge=0, lt=2**32)
-    ttl: int = Field(default=64, ge=1, le=255)
-    window: int = Field(default=65_535, ge=0, le=65_535)
+    ack: Annotated[int, Meta(ge=0, lt=2**32)] = 0
+    ttl: Annotated[int, Meta(ge=1, le=255)] = 64
+    window: Annotated[int, Meta(ge=0, le=65_535)] = 65_535
     icmp_type: Literal[3, 11] = 3
     """Destination unreachable, or time exceeded (RFC 792)."""
-    icmp_code: int = Field(default=1, ge=0, le=15)
+    icmp_code: Annotated[int, Meta(ge=0, le=15)] = 1
 
 
-class Arrivals(Line):
+class Arrivals(RequestLine, frozen=True):
     """What has come from the proved addresses: SYNs to ports that listen, all to held ones, and ICMP errors about these."""
 
-    do: Literal["arrivals"] = "arrivals"
-    after: int = Field(default=0, ge=0)
+    after: Annotated[int, Meta(ge=0)] = 0
     """Only packets with a number of at least this; `next` of an earlier answer."""
-    at: EndpointText | None = None
+    at: Endpoint | None = None
     """Only packets to (or quoting) this endpoint of the observer."""
-    limit: int = Field(default=MAX_ROWS, ge=1, le=MAX_ROWS)
-    wait_ms: int = Field(default=0, ge=0, le=MAX_WAIT_MS)
+    limit: Annotated[int, Meta(ge=1, le=MAX_ROWS)] = MAX_ROWS
+    wait_ms: Annotated[int, Meta(ge=0, le=MAX_WAIT_MS)] = 0
     """How long to wait for a first one."""
 
 
-class Mapped(Line):
+class Mapped(RequestLine, frozen=True):
     """The same, shorter: only SYNs, and of each when it came, its ISN and the endpoint it came from."""
 
-    do: Literal["mapped"] = "mapped"
-    after: int = Field(default=0, ge=0)
-    at: EndpointText | None = None
-    limit: int = Field(default=MAX_ROWS, ge=1, le=MAX_ROWS)
-    wait_ms: int = Field(default=0, ge=0, le=MAX_WAIT_MS)
+    after: Annotated[int, Meta(ge=0)] = 0
+    at: Endpoint | None = None
+    limit: Annotated[int, Meta(ge=1, le=MAX_ROWS)] = MAX_ROWS
+    wait_ms: Annotated[int, Meta(ge=0, le=MAX_WAIT_MS)] = 0
 
 
 Request = Hello | Prove | Where | Hold | Release | Connect | SendPacket | Arrivals | Mapped
@@ -155,14 +145,13 @@ Request = Hello | Prove | Where | Hold | Release | Connect | SendPacket | Arriva
 # --- answers ---
 
 
-class Welcome(Line):
+class Welcome(AnswerLine, frozen=True):
     """What there is, and the nonce to echo."""
 
-    kind: Literal["welcome"] = Field(default="welcome", alias="is")
     nonce: str
-    you: EndpointText
+    you: Endpoint
     """The mapped endpoint: where this connection comes from."""
-    here: EndpointText
+    here: Endpoint
     """Where it has come to."""
     addresses: list[str]
     ports: list[int]
@@ -170,35 +159,31 @@ class Welcome(Line):
     """Whether packets can be held, crafted and reported."""
 
 
-class Proved(Line):
+class Proved(AnswerLine, frozen=True):
     """The address is proved."""
 
-    kind: Literal["proved"] = Field(default="proved", alias="is")
     session: str
     addresses: list[str]
     """All that this session has proved."""
 
 
-class Place(Line):
+class Place(AnswerLine, frozen=True):
     """Answer to `Where`."""
 
-    kind: Literal["place"] = Field(default="place", alias="is")
-    you: EndpointText
-    here: EndpointText
+    you: Endpoint
+    here: Endpoint
 
 
-class Held(Line):
+class Held(AnswerLine, frozen=True):
     """Answer to `Hold`."""
 
-    kind: Literal["held"] = Field(default="held", alias="is")
-    endpoint: EndpointText
+    endpoint: Endpoint
 
 
-class Released(Line):
+class Released(AnswerLine, frozen=True):
     """Answer to `Release`."""
 
-    kind: Literal["released"] = Field(default="released", alias="is")
-    endpoint: EndpointText
+    endpoint: Endpoint
 
 
 class Outcome(enum.StrEnum):
@@ -210,28 +195,24 @@ class Outcome(enum.StrEnum):
     SILENT = "silent"
 
 
-class Connected(Line):
+class Connected(AnswerLine, frozen=True):
     """Answer to `Connect`."""
 
-    kind: Literal["connected"] = Field(default="connected", alias="is")
-    source: EndpointText
+    source: Endpoint
     outcome: Outcome
     took_ns: int
     cause: str = ""
 
 
-class Sent(Line):
+class Sent(AnswerLine, frozen=True):
     """Answer to `SendPacket`."""
 
-    kind: Literal["sent"] = Field(default="sent", alias="is")
     at_ns: int
     octets: int
 
 
-class Arrival(BaseModel):
+class Arrival(Value, frozen=True):
     """A packet as it came, from its IP header on, at most `SNAP` octets of it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     number: int
     at_ns: int
@@ -251,10 +232,9 @@ class Arrival(BaseModel):
             raise Malformed("octets that are not hexadecimal") from error
 
 
-class Arrived(Line):
+class Arrived(AnswerLine, frozen=True, tag="arrivals"):
     """Answer to `Arrivals`."""
 
-    kind: Literal["arrivals"] = Field(default="arrivals", alias="is")
     packets: list[Arrival]
     next: int
     """What to ask for next."""
@@ -264,10 +244,9 @@ class Arrived(Line):
     """Packets, of anybody, that the observer's kernel dropped because the observer was late, since it began."""
 
 
-class Mappings(Line):
+class Mappings(AnswerLine, frozen=True):
     """Answer to `Mapped`."""
 
-    kind: Literal["mappings"] = Field(default="mappings", alias="is")
     rows: list[tuple[int, int, str, int]]
     """When it came (ns), the ISN, and the address and port it came from."""
     next: int
@@ -293,10 +272,9 @@ class Refusal(enum.StrEnum):
     NOT_SENT = "not_sent"
 
 
-class Refused(Line):
+class Refused(AnswerLine, frozen=True):
     """Instead of any answer: why not."""
 
-    kind: Literal["refused"] = Field(default="refused", alias="is")
     word: Refusal
     why: str = ""
     retry_ms: int = 0
@@ -305,8 +283,8 @@ class Refused(Line):
 
 Answer = Welcome | Proved | Place | Held | Released | Connected | Sent | Arrived | Mappings | Refused
 
-_REQUESTS: Final[TypeAdapter[Request]] = TypeAdapter(Annotated[Request, Field(discriminator="do")])
-_ANSWERS: Final[TypeAdapter[Answer]] = TypeAdapter(Annotated[Answer, Field(discriminator="kind")])
+_REQUESTS: Final[Protocol[Request]] = Protocol(Request, MAX_REQUEST)
+_ANSWERS: Final[Protocol[Answer]] = Protocol(Answer, MAX_ANSWER)
 
 
 def encode(line: Request | Answer) -> bytes:
@@ -320,7 +298,7 @@ def parse_request(line: bytes) -> Request:
     Raises:
         Malformed: it is none.
     """
-    return parse_line(_REQUESTS, line, MAX_REQUEST)
+    return _REQUESTS.parse(line)
 
 
 def parse_answer(line: bytes) -> Answer:
@@ -329,4 +307,4 @@ def parse_answer(line: bytes) -> Answer:
     Raises:
         Malformed: it is none.
     """
-    return parse_line(_ANSWERS, line, MAX_ANSWER)
+    return _ANSWERS.parse(line)

@@ -13,10 +13,12 @@ import hashlib
 import hmac
 from typing import Annotated, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from msgspec import Meta
 
+from rawpunch.errors import BadParameter
 from rawpunch.punch.birthday import Budget
 from rawpunch.wire.endpoint import canonical
+from rawpunch.wire.lines import Value
 
 MOST_PACKETS: Final = 2_048
 """SYNs to one address in a punch, repeated ones counted, however much it agrees to."""
@@ -30,17 +32,15 @@ CLOCKS_S: Final = 600
 _LABEL: Final = b"rawpunch consent\0"
 
 
-class Consent(BaseModel):
+class Consent(Value, frozen=True):
     """That so many SYNs may go to an address."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    address: Annotated[str, StringConstraints(max_length=45)]
-    packets: int = Field(ge=1, le=MOST_PACKETS)
+    address: Annotated[str, Meta(max_length=45)]
+    packets: Annotated[int, Meta(ge=1, le=MOST_PACKETS)]
     """In all, repeated ones counted."""
-    until_s: int = Field(ge=0, lt=2**40)
+    until_s: Annotated[int, Meta(ge=0, lt=2**40)]
     """When it ends, in s since the epoch by its giver's clock."""
-    proof: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    proof: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
     """HMAC-SHA256 of all of it with the token's key."""
 
     @classmethod
@@ -52,7 +52,12 @@ class Consent(BaseModel):
             address: our own public one.
             packets: SYNs in all.
             now_s: by our clock.
+
+        Raises:
+            BadParameter: that is more than anybody may get, or nothing.
         """
+        if not 1 <= packets <= MOST_PACKETS:
+            raise BadParameter(f"a consent is for 1 to {MOST_PACKETS} SYNs, not {packets}")
         address, until_s = canonical(address), now_s + LASTS_S
         return cls(address=address, packets=packets, until_s=until_s, proof=_proof(key, address, packets, until_s))
 

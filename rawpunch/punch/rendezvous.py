@@ -22,14 +22,14 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, TypeAdapter
+from msgspec import Meta, field
 
 from rawpunch.errors import Malformed
 from rawpunch.punch.consent import Consent
 from rawpunch.wire.endpoint import Endpoint
-from rawpunch.wire.lines import EndpointText, Line, encode_line, parse_line
+from rawpunch.wire.lines import AnswerLine, Protocol, RequestLine, Value, encode_line
 
 VERSION: Final = 1
 MAX_REQUEST: Final = 4_096
@@ -40,8 +40,8 @@ MAX_PORTS_SEEN: Final = 64
 _ROOM_OCTETS: Final = 16
 _DAY_NS: Final = 86_400 * 10**9
 
-Word = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_.-]{1,40}$")]
-Name = Annotated[str, StringConstraints(max_length=32)]
+Word = Annotated[str, Meta(pattern=r"^[a-z0-9_.-]{1,40}\Z")]
+Name = Annotated[str, Meta(max_length=32)]
 Side = Literal["a", "b"]
 
 
@@ -50,67 +50,60 @@ def room_name(token: str) -> str:
     return hashlib.sha256(b"rawpunch room\0" + token.encode()).hexdigest()[: 2 * _ROOM_OCTETS]
 
 
-class Finding(BaseModel):
-    """What a probe found out about one axis of a NAT, as its report has it."""
+class Finding(Value, frozen=True, forbid_unknown_fields=False):
+    """What a probe found out about one axis of a NAT, as its report has it; what else a report says is left behind."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
-
-    klass: Word | None = Field(default=None, alias="class")
-    detail: dict[Word, JsonValue] = Field(default={}, max_length=8)
+    klass: Word | None = field(default=None, name="class")
+    detail: Annotated[dict[Word, Any], Meta(max_length=8)] = field(default_factory=dict)
+    """Whatever JSON there is."""
     status: Word | None = None
 
 
 # --- requests ---
 
 
-class Register(Line):
+class Register(RequestLine, frozen=True, kw_only=True):
     """Enter a room; the first request of a connection."""
 
-    do: Literal["register"] = "register"
     version: int = VERSION
-    room: Annotated[str, StringConstraints(pattern=rf"^[0-9a-f]{{{2 * _ROOM_OCTETS}}}$")]
+    room: Annotated[str, Meta(pattern=rf"^[0-9a-f]{{{2 * _ROOM_OCTETS}}}\Z")]
     """Digest of the room's token."""
     name: Name = ""
-    inside: EndpointText | None = None
+    inside: Endpoint | None = None
     """The endpoint that the peer is bound to, for one behind the same NAT."""
-    findings: dict[Word, Finding] = Field(default={}, max_length=24)
+    findings: Annotated[dict[Word, Finding], Meta(max_length=24)] = field(default_factory=dict)
     """What is known of its NAT, by axis."""
-    seen: list[Annotated[int, Field(ge=1, le=65_535)]] = Field(default=[], max_length=MAX_PORTS_SEEN)
+    seen: Annotated[list[Annotated[int, Meta(ge=1, le=65_535)]], Meta(max_length=MAX_PORTS_SEEN)] = field(default_factory=list)
     """External ports that its NAT allocated lately, the last one last, for prediction."""
     consent: Consent | None = None
     """To be sprayed, for the other peers of the room."""
 
 
-class Clock(Line):
+class Clock(RequestLine, frozen=True):
     """What time is it?"""
 
-    do: Literal["clock"] = "clock"
     at_ns: int
     """When this left, by the peer's own clock."""
 
 
-class Introduce(Line):
+class Introduce(RequestLine, frozen=True):
     """Introduce me to a peer of my room."""
 
-    do: Literal["introduce"] = "introduce"
-    to: int = Field(ge=1)
+    to: Annotated[int, Meta(ge=1)]
 
 
-class Ready(Line):
+class Ready(RequestLine, frozen=True):
     """I can begin."""
 
-    do: Literal["ready"] = "ready"
-    pair: int = Field(ge=1)
-    error_ns: int | None = Field(default=None, ge=0, lt=_DAY_NS)
+    pair: Annotated[int, Meta(ge=1)]
+    error_ns: Annotated[int, Meta(ge=0, lt=_DAY_NS)] | None = None
     """By how much my idea of the server's clock may be wrong at most; None if I have none."""
-    tolerance_ns: int = Field(default=0, ge=0, lt=_DAY_NS)
+    tolerance_ns: Annotated[int, Meta(ge=0, lt=_DAY_NS)] = 0
     """By how much the two starts may differ for my plan to work."""
 
 
-class Account(Line):
+class Account(RequestLine, frozen=True):
     """How many octets has this connection carried?"""
-
-    do: Literal["account"] = "account"
 
 
 Request = Register | Clock | Introduce | Ready | Account
@@ -119,130 +112,116 @@ Request = Register | Clock | Introduce | Ready | Account
 # --- answers, and what the server says unasked ---
 
 
-class Peer(BaseModel):
+class Peer(Value, frozen=True):
     """Somebody in the room."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
     number: int
-    endpoint: EndpointText
+    endpoint: Endpoint
     """Where its connection comes from, as the server sees it."""
     name: Name = ""
-    inside: EndpointText | None = None
-    findings: dict[Word, Finding] = {}
-    seen: list[int] = []
+    inside: Endpoint | None = None
+    findings: dict[Word, Finding] = field(default_factory=dict)
+    seen: list[int] = field(default_factory=list)
     consent: Consent | None = None
 
 
-class Registered(Line):
+class Registered(AnswerLine, frozen=True):
     """Answer to `Register`."""
 
-    kind: Literal["registered"] = Field(default="registered", alias="is")
     number: int
-    you: EndpointText
+    you: Endpoint
     """The public endpoint: where this connection comes from."""
-    here: EndpointText
+    here: Endpoint
     peers: list[Peer]
     expires_ms: int
     """A peer who says nothing for this long is forgotten."""
 
 
-class Time(Line):
+class Time(AnswerLine, frozen=True):
     """Answer to `Clock`: RFC 5905's four time stamps, but for the last one, which the peer takes."""
 
-    kind: Literal["time"] = Field(default="time", alias="is")
     at_ns: int
     came_ns: int
     left_ns: int
 
 
-class Introducing(Line):
+class Introducing(AnswerLine, frozen=True):
     """Answer to `Introduce`: both are told, and asked to say when they are ready."""
 
-    kind: Literal["introducing"] = Field(default="introducing", alias="is")
     pair: int
 
 
-class Waiting(Line):
+class Waiting(AnswerLine, frozen=True):
     """Answer to `Ready`."""
 
-    kind: Literal["waiting"] = Field(default="waiting", alias="is")
     pair: int
 
 
-class Accounted(Line):
+class Accounted(AnswerLine, frozen=True):
     """Answer to `Account`."""
 
-    kind: Literal["accounted"] = Field(default="accounted", alias="is")
     came: int
     """Octets from this peer, this request included."""
     went: int
     """Octets to it, this answer not included."""
 
 
-class Joined(Line):
+class Joined(AnswerLine, frozen=True):
     """Somebody has entered the room."""
 
-    kind: Literal["joined"] = Field(default="joined", alias="is")
     peer: Peer
 
 
-class Left(Line):
+class Left(AnswerLine, frozen=True):
     """Somebody has left it."""
 
-    kind: Literal["left"] = Field(default="left", alias="is")
     number: int
 
 
-class Introduced(Line):
+class Introduced(AnswerLine, frozen=True):
     """Here is whom you are to connect with."""
 
-    kind: Literal["introduced"] = Field(default="introduced", alias="is")
     pair: int
     side: Side
     """Which side of the plan is yours: both make the same one."""
     peer: Peer
 
 
-class Start(Line):
+class Start(AnswerLine, frozen=True):
     """Begin at an instant of the server's clock."""
 
-    kind: Literal["start"] = Field(default="start", alias="is")
     pair: int
     at_ns: int
     error_ns: int
     """By how much the two starts may differ."""
 
 
-class Go(Line):
+class Go(AnswerLine, frozen=True):
     """Begin on receipt."""
 
-    kind: Literal["go"] = Field(default="go", alias="is")
     pair: int
     error_ns: int
     """By how much the two starts may differ."""
 
 
-class Over(Line):
+class Over(AnswerLine, frozen=True):
     """Nothing will come of this pair."""
 
-    kind: Literal["over"] = Field(default="over", alias="is")
     pair: int
     why: str
 
 
-class Refused(Line):
+class Refused(AnswerLine, frozen=True):
     """Instead of any answer: why not."""
 
-    kind: Literal["refused"] = Field(default="refused", alias="is")
     word: Literal["malformed", "not_registered", "registered_already", "no_such_room", "no_such_peer", "no_such_pair", "full"]
     why: str = ""
 
 
 Answer = Registered | Time | Introducing | Waiting | Accounted | Joined | Left | Introduced | Start | Go | Over | Refused
 
-_REQUESTS: Final[TypeAdapter[Request]] = TypeAdapter(Annotated[Request, Field(discriminator="do")])
-_ANSWERS: Final[TypeAdapter[Answer]] = TypeAdapter(Annotated[Answer, Field(discriminator="kind")])
+_REQUESTS: Final[Protocol[Request]] = Protocol(Request, MAX_REQUEST)
+_ANSWERS: Final[Protocol[Answer]] = Protocol(Answer, MAX_ANSWER)
 
 
 def encode(line: Request | Answer) -> bytes:
@@ -256,7 +235,7 @@ def parse_request(line: bytes) -> Request:
     Raises:
         Malformed: it is none.
     """
-    return parse_line(_REQUESTS, line, MAX_REQUEST)
+    return _REQUESTS.parse(line)
 
 
 def parse_answer(line: bytes) -> Answer:
@@ -265,7 +244,7 @@ def parse_answer(line: bytes) -> Answer:
     Raises:
         Malformed: it is none.
     """
-    return parse_line(_ANSWERS, line, MAX_ANSWER)
+    return _ANSWERS.parse(line)
 
 
 # --- the plain mode: a minimal broker's list ---

@@ -120,7 +120,7 @@ class LiveBench:
         self._target = target
         if not target.port and not target.is_ipv6 and not is_free(target):
             raise BadParameter(f"{target.address} was named without a port", why="its owner allows ports", todo="ADDRESS:PORT")
-        self._entry: Entry | None = check_target(target if target.port else replace(target, port=_FIRST_PORT), policy)
+        self._entry: Entry | None = check_target(target if target.port else Endpoint(target.address, _FIRST_PORT), policy)
         self._address = _opposite(target)
         self._notebook = _Notebook()
         self._hosts: dict[str, Channel] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, total_ordering
 from ipaddress import ip_address
 
 from rawpunch.errors import Malformed
@@ -24,19 +24,49 @@ def canonical(text: str) -> str:
         raise Malformed(f"{text!r} is not an IP address") from error
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@total_ordering
 class Endpoint:
-    """A transport address: an IPv4 or IPv6 address (`str`, canonical) and a port (0 .. 65535)."""
+    """A transport address: an IPv4 or IPv6 address and a port.
+
+    It is a value, and no dataclass: msgspec would spell one as an object in a line of JSON, where an endpoint is text.
+
+    Args:
+        address: in any spelling (RFC 4291, section 2.2); kept in the canonical one.
+        port: 0 .. 65535.
+
+    Raises:
+        Malformed: it is none.
+    """
+
+    __slots__ = ("address", "port")
+    __match_args__ = ("address", "port")
 
     address: str
     port: int
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.port <= MAX_PORT:
-            raise Malformed(f"port {self.port} is not in 0..{MAX_PORT}")
-        spelt = canonical(self.address)
-        if spelt != self.address:
-            object.__setattr__(self, "address", spelt)
+    def __init__(self, address: str, port: int) -> None:
+        if not 0 <= port <= MAX_PORT:
+            raise Malformed(f"port {port} is not in 0..{MAX_PORT}")
+        object.__setattr__(self, "address", canonical(address))
+        object.__setattr__(self, "port", port)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"an endpoint does not change: {name} = {value!r}")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Endpoint) and self.port == other.port and self.address == other.address
+
+    def __lt__(self, other: Endpoint) -> bool:
+        return (self.address, self.port) < (other.address, other.port)
+
+    def __hash__(self) -> int:
+        return hash((self.address, self.port))
+
+    def __reduce__(self) -> tuple[type[Endpoint], tuple[str, int]]:
+        return Endpoint, (self.address, self.port)
+
+    def __repr__(self) -> str:
+        return f"Endpoint({self.address!r}, {self.port})"
 
     @property
     def is_ipv6(self) -> bool:

@@ -5,9 +5,10 @@ Whatever the octets, reading them gives a value or raises `Malformed`.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, Generic, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, TypeAdapter, ValidationError
+import msgspec
+from msgspec import Meta, Struct
 
 from rawpunch.errors import Malformed
 from rawpunch.wire.endpoint import Endpoint
@@ -16,48 +17,92 @@ _LONGEST_ENDPOINT: Final = 80
 _T = TypeVar("_T")
 
 
-def _endpoint(given: Any) -> Endpoint:
-    if isinstance(given, Endpoint):
-        return given
-    if not isinstance(given, str) or len(given) > _LONGEST_ENDPOINT or "%" in given:
-        raise Malformed("an endpoint is text, ADDRESS:PORT")
-    return Endpoint.parse(given)
+class Value(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What a message holds; fields that have their default are left out of the line."""
+
+    @classmethod
+    def of_document(cls, document: object) -> Self:
+        """The value that JSON, already read, spells.
+
+        Raises:
+            Malformed: it is none.
+        """
+        try:
+            return msgspec.convert(document, cls, dec_hook=_read)
+        except msgspec.ValidationError as error:
+            raise Malformed(f"that is no {cls.__name__.lower()}", why=str(error)) from error
+
+    def document(self) -> dict[str, Any]:
+        """As JSON has it, fields with their default left out."""
+        found: dict[str, Any] = msgspec.to_builtins(self, enc_hook=_text)
+        return found
 
 
-EndpointText = Annotated[Endpoint, PlainValidator(_endpoint), PlainSerializer(str)]
-"""An endpoint, spelt ``192.0.2.1:80`` in the line."""
+class Line(Value, frozen=True, kw_only=True):
+    """A message: a request or an answer."""
 
-
-class Line(BaseModel):
-    """A message."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    id: int = Field(default=0, ge=0, lt=2**53)
+    id: Annotated[int, Meta(ge=0, lt=2**53)] = 0
     """The request's number, chosen by who asks; 0 for what is said unasked."""
+
+    def numbered(self, number: int) -> Self:
+        """The same message with a request's number."""
+        return msgspec.structs.replace(self, id=number)
+
+    @property
+    def tag(self) -> str:
+        """Which message it is, as the line says."""
+        return str(self.__struct_config__.tag)
+
+
+class RequestLine(Line, frozen=True, tag_field="do", tag=str.lower):
+    """What is asked; the line names it in `do`."""
+
+
+class AnswerLine(Line, frozen=True, tag_field="is", tag=str.lower):
+    """What is answered, or said unasked; the line names it in `is`."""
+
+
+class Protocol(Generic[_T]):
+    """Reads lines that are one of several messages.
+
+    Args:
+        messages: the union of them.
+        most: octets that a line may have.
+    """
+
+    def __init__(self, messages: Any, most: int) -> None:
+        self._decoder: msgspec.json.Decoder[_T] = msgspec.json.Decoder(messages, dec_hook=_read)
+        self._most = most
+
+    def parse(self, line: bytes) -> _T:
+        """The message in a line, with or without its newline.
+
+        Raises:
+            Malformed: it is none of them, or too long.
+        """
+        if len(line) > self._most:
+            raise Malformed(f"a line of {len(line)} octets is longer than {self._most}")
+        try:
+            return self._decoder.decode(line)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise Malformed("a line that is no message of this protocol", why=str(error)[:200]) from error
+
+
+def _text(given: Any) -> str:
+    if isinstance(given, Endpoint):
+        return str(given)
+    raise TypeError(f"{type(given).__name__} does not go into a line")
+
+
+_ENCODER: Final = msgspec.json.Encoder(enc_hook=_text)
 
 
 def encode_line(line: Line) -> bytes:
     """A message as a line, newline included."""
-    return line.model_dump_json(by_alias=True, exclude_none=True).encode() + b"\n"
+    return _ENCODER.encode(line) + b"\n"
 
 
-def parse_line(adapter: TypeAdapter[_T], line: bytes, most: int) -> _T:
-    """The message in a line.
-
-    Args:
-        adapter: the messages that there are.
-        line: with or without its newline.
-        most: octets that it may have.
-
-    Raises:
-        Malformed: it is none of them, or too long.
-    """
-    if len(line) > most:
-        raise Malformed(f"a line of {len(line)} octets is longer than {most}")
-    try:
-        return adapter.validate_json(line)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise Malformed("a line that is no message of this protocol", why=f"{where}: {first['msg']}"[:200]) from error
+def _read(kind: type[Any], given: Any) -> Endpoint:
+    if not isinstance(given, str) or len(given) > _LONGEST_ENDPOINT or "%" in given:
+        raise Malformed(f"{kind.__name__} is text, ADDRESS:PORT")
+    return Endpoint.parse(given)

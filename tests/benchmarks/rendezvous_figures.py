@@ -33,7 +33,7 @@ ADDRESSES = 200
 UNDER_WAY = 64
 """Introductions at a time."""
 FINDINGS = {
-    axis: messages.Finding.model_validate({"class": "endpoint_independent", "detail": {"band": [1024, 65_535]}})
+    axis: messages.Finding(klass="endpoint_independent", detail={"band": [1024, 65_535]})
     for axis in ("mapping", "filtering", "port_allocation", "crossing_syn", "unsolicited_syn", "syn_ack_out")
 }
 

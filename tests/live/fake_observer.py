@@ -72,7 +72,7 @@ class FakeObserver:
     async def _answer(self, request: Request, writer: asyncio.StreamWriter) -> None:
         answer = self.handler(request) or await self._usual(request, writer)
         if not self.silent:
-            writer.write(messages.encode(answer.model_copy(update={"id": request.id})))
+            writer.write(messages.encode(answer.numbered(request.id)))
 
     async def _usual(self, request: Request, writer: asyncio.StreamWriter) -> Answer:
         you = Endpoint(*writer.get_extra_info("peername"))

@@ -33,16 +33,16 @@ async def false_server(
         known: what it says of the victim's NAT; None for that there is none.
         consent: what it says that the victim agreed to.
     """
-    findings = dict(known) if known is not None else {"mapping": messages.Finding.model_validate({"class": "none"})}
+    findings = dict(known) if known is not None else {"mapping": messages.Finding(klass="none")}
     peer = messages.Peer(number=2, endpoint=victim, findings=findings, consent=consent)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while line := await reader.readline():
                 request = messages.parse_request(line)
-                if request.do == dies_at:
+                if request.tag == dies_at:
                     break
-                if request.do == hangs_at:
+                if request.tag == hangs_at:
                     await asyncio.Event().wait()
                 you = Endpoint(*writer.get_extra_info("peername")[:2])
                 for answer in _answers(request, you, peer):

@@ -38,7 +38,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:unclosed.*rendezvous:ResourceWar
 
 
 def _findings(**classes: str) -> dict[str, Finding]:
-    return {axis: Finding.model_validate({"class": klass}) for axis, klass in classes.items()}
+    return {axis: Finding(klass=klass) for axis, klass in classes.items()}
 
 
 NO_NAT = _findings(mapping="none")

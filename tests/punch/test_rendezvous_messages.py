@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from rawpunch.errors import Malformed
 from rawpunch.punch import rendezvous as messages
@@ -17,7 +16,7 @@ from rawpunch.punch.rendezvous import Peer, Register, decode_plain, encode, enco
 from rawpunch.wire.endpoint import Endpoint
 
 HERE, THERE = Endpoint("198.51.100.2", 4000), Endpoint("2001:db8::1", 4001)
-FINDING = messages.Finding.model_validate({"class": "endpoint_independent", "detail": {"band": [1, 2]}, "status": "certain"})
+FINDING = messages.Finding("endpoint_independent", {"band": [1, 2]}, "certain")
 PEER = Peer(number=3, endpoint=HERE, name="bob", inside=THERE, findings={"mapping": FINDING}, seen=[40_000, 40_002])
 
 REQUESTS = [
@@ -45,7 +44,7 @@ ANSWERS = [
 ]
 
 
-@pytest.mark.parametrize("request_", REQUESTS, ids=lambda line: line.do)
+@pytest.mark.parametrize("request_", REQUESTS, ids=lambda line: line.tag)
 def test_a_request_survives_its_line(request_: messages.Request) -> None:
     """One line, ended by a newline, equal when read again."""
     line = encode(request_)
@@ -54,7 +53,7 @@ def test_a_request_survives_its_line(request_: messages.Request) -> None:
     assert parse_request(line) == request_
 
 
-@pytest.mark.parametrize("answer", ANSWERS, ids=lambda line: line.kind)
+@pytest.mark.parametrize("answer", ANSWERS, ids=lambda line: line.tag)
 def test_an_answer_survives_its_line(answer: messages.Answer) -> None:
     """The same for answers and for what the server says unasked."""
     assert parse_answer(encode(answer)) == answer
@@ -149,5 +148,5 @@ def test_any_plain_list_is_read_or_refused(octets: bytes) -> None:
 
 def test_values_are_frozen() -> None:
     """A message is a value."""
-    with pytest.raises(ValidationError):
-        PEER.name = "eve"
+    with pytest.raises(AttributeError):
+        PEER.name = "eve"  # type: ignore[misc]  # that is what fails

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import pickle
 
 import pytest
 from hypothesis import given
@@ -29,6 +31,21 @@ def test_an_address_has_one_spelling() -> None:
     """Two spellings of an IPv6 address are one endpoint."""
     assert Endpoint("2001:DB8:0:0::1", 1) == Endpoint("2001:db8::1", 1)
     assert len({Endpoint("2001:DB8:0:0::1", 1), Endpoint("2001:db8::1", 1)}) == 1
+
+
+def test_an_endpoint_is_a_value() -> None:
+    """It does not change, has an order, and goes to another process as it is."""
+    endpoint = Endpoint("2001:db8::1", 80)
+    with pytest.raises(AttributeError):
+        endpoint.port = 81
+    assert pickle.loads(pickle.dumps(endpoint)) == copy.deepcopy(endpoint) == endpoint
+    assert repr(endpoint) == "Endpoint('2001:db8::1', 80)"
+    assert endpoint != ("2001:db8::1", 80)
+    assert sorted([Endpoint("192.0.2.2", 1), Endpoint("192.0.2.1", 9), Endpoint("192.0.2.1", 8)]) == [
+        Endpoint("192.0.2.1", 8),
+        Endpoint("192.0.2.1", 9),
+        Endpoint("192.0.2.2", 1),
+    ]
 
 
 @pytest.mark.parametrize(
