@@ -8,6 +8,7 @@ RawpunchError                 (exit code 1)
 ├── MachineCannot             this machine lacks a feature, tool or privilege (3)
 │   └── LabBroken             the lab was up and something in it died
 ├── PolicyRefused             the safety policy does not allow it (4)
+├── NoConnection              a punch led to no connection with the peer (1)
 ├── PartialData               some attempts could not be measured; the rest is kept (5)
 └── Malformed                 bytes or text that are not what they claim to be (2)
 
@@ -77,6 +78,10 @@ class PolicyRefused(RawpunchError):
     """The safety policy does not allow it."""
 
     exit_code = 4
+
+
+class NoConnection(RawpunchError):
+    """No try of a punch led to the peer; its log has what was seen."""
 
 
 class PartialData(RawpunchError):

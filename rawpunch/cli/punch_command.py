@@ -13,13 +13,13 @@ import typer
 from rawpunch.cli import output
 from rawpunch.cli.hosts import resolved
 from rawpunch.cli.run_command import JsonOption
-from rawpunch.errors import BadParameter, Unreadable, UsageError
+from rawpunch.errors import BadParameter, NoConnection, Unreadable, UsageError
 
 if TYPE_CHECKING:
     from rawpunch.live.connecting import Method
     from rawpunch.live.meeting import Met
     from rawpunch.live.punch_log import PunchLog
-    from rawpunch.live.punching import Punched
+    from rawpunch.live.punching import Begun, Punched
     from rawpunch.punch.rendezvous import Finding
     from rawpunch.wire.endpoint import Endpoint
 
@@ -79,12 +79,11 @@ def command(
 
     Both sides start this with the same token. Who is at the other end proves to know it before a byte goes on.
     """
-    import asyncio
     import shlex
     import shutil
 
     from rawpunch.live.punch_log import PunchLog
-    from rawpunch.live.punching import Failed
+    from rawpunch.live.punching import begin
 
     method = _method(raw=raw, kernel=kernel, auto=auto)
     if sum((chat, pipe, bool(execute), json)) > 1:
@@ -106,17 +105,18 @@ def command(
     if execute and (not words or shutil.which(words[0]) is None):
         raise UsageError(f"cannot run {execute!r}", why="there is no such command")
     known = read_findings(findings) if findings is not None else {}
+    _check_policy(policy)
     with PunchLog(output.say, packets=True) as log:
         try:
             if peer:
                 far, at_ns = resolved(peer, None)[0], _instant(at) if at else None
-                punched = asyncio.run(_alone(far, room, local_port, retries or _ALIGNED_TRIES, at_ns, method, log))
+                punched = _alone(far, room, local_port, retries or _ALIGNED_TRIES, at_ns, method, log)
             else:
                 far = resolved(rendezvous, _PORT)[0]
-                how: dict[str, Any] = {"method": method, "local_port": local_port, "findings": known, "wait_s": wait}
-                how |= {"accept_spray": accept_spray}
-                punched = asyncio.run(_introduced(far, room, log, explain=explain, policy=policy, **how))
-        except Failed:
+                begun = begin(far, local_port=local_port, method=method, log=log)
+                how: dict[str, Any] = {"findings": known, "wait_s": wait, "accept_spray": accept_spray, "policy": policy}
+                punched = _introduced(begun, room, explain=explain, **how)
+        except NoConnection:
             _show_ladder(log, far if rendezvous else None)
             raise
         output.say(f"connected from {punched.won.local} to {punched.won.remote}, {_how(punched)}")
@@ -133,26 +133,24 @@ def _method(*, raw: bool, kernel: bool, auto: bool) -> Method:
     return "raw" if raw else "kernel" if kernel else "auto"
 
 
-async def _introduced(server: Endpoint, room: str, log: PunchLog, *, explain: bool, policy: Path | None, **how: Any) -> Punched:
-    from rawpunch.live.policy import read_policy
-    from rawpunch.live.punching import punch
+def _introduced(begun: Begun, room: str, *, explain: bool, **how: Any) -> Punched:
+    import asyncio
 
-    if policy is not None:
-        read_policy(policy)  # what is wrong with it is said before anybody waits
+    from rawpunch.live.punching import punch
 
     def planned(met: Met) -> None:
         if explain:
             output.complain(f"the plan; our side is {met.side.upper()}\n{met.plan.explain()}")
 
-    return await punch(server, room, log=log, planned=planned, policy=policy, **how)
+    return asyncio.run(punch(begun, room, planned=planned, **how))
 
 
-async def _alone(
-    peer: Endpoint, room: str, local_port: int, tries: int, at_ns: int | None, method: Method, log: PunchLog
-) -> Punched:
+def _alone(peer: Endpoint, room: str, local_port: int, tries: int, at_ns: int | None, method: Method, log: PunchLog) -> Punched:
+    import asyncio
+
     from rawpunch.live.punching import punch_at
 
-    return await punch_at(peer, room, local_port=local_port, tries=tries, at_ns=at_ns, method=method, log=log)
+    return asyncio.run(punch_at(peer, room, local_port=local_port, tries=tries, at_ns=at_ns, method=method, log=log))
 
 
 def _use(punched: Punched, *, chat: bool, execute: str) -> None:
@@ -219,7 +217,7 @@ def read_findings(path: Path) -> dict[str, Finding]:
     Raises:
         Unreadable: it is none.
     """
-    from rawpunch.live.meeting import finding_of
+    from rawpunch.live.registering import finding_of
 
     file = path / "report.json" if path.is_dir() else path
     try:
@@ -229,6 +227,14 @@ def read_findings(path: Path) -> dict[str, Finding]:
     except (OSError, ValueError, KeyError, AttributeError, TypeError, BadParameter) as error:
         why = getattr(error, "strerror", None) or (f"no {error}" if isinstance(error, KeyError) else str(error))
         raise Unreadable(f"{file} is no report of a probe", why=why, todo="rawpunch probe -o FOLDER writes one") from error
+
+
+def _check_policy(path: Path | None) -> None:
+    """Say what is wrong with it before anybody waits."""
+    if path is not None:
+        from rawpunch.live.policy import read_policy
+
+        read_policy(path)
 
 
 def _instant(text: str) -> int:

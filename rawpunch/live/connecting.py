@@ -31,10 +31,10 @@ from rawpunch.live.end import Order
 from rawpunch.live.guard import Guard
 from rawpunch.live.handover_end import HandoverEnd
 from rawpunch.live.kernel_end import KernelEnd
-from rawpunch.live.offering import kernels_offer, route_to
+from rawpunch.live.offering import kernels_offer
 from rawpunch.live.packet_filter import one_flow
 from rawpunch.live.rights import why_not_raw
-from rawpunch.live.sockets import RawPort, TcpInfo
+from rawpunch.live.sockets import RawPort, TcpInfo, route_to
 from rawpunch.machine import Ending
 from rawpunch.tcp.state import Offer
 from rawpunch.units import SECOND

@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 from typing import Final
 
 from rawpunch.tcp.state import MAX_SHIFT, Offer
-from rawpunch.wire.endpoint import Endpoint
 
 _SETTINGS: Final = Path("/proc/sys/net")
-_IP_MTU, _IPV6_MTU = 14, 24
 _HEADERS, _HEADERS_6 = 40, 60
 """Octets of an IP and a TCP header without options."""
-
-
-def route_to(remote: Endpoint) -> tuple[str, int]:
-    """The source address and the MTU of the way to a peer; nothing is sent.
-
-    Raises:
-        OSError: there is no way.
-    """
-    with socket.socket(socket.AF_INET6 if remote.is_ipv6 else socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.connect((remote.address, remote.port))
-        level, option = (socket.IPPROTO_IPV6, _IPV6_MTU) if remote.is_ipv6 else (socket.IPPROTO_IP, _IP_MTU)
-        mtu = sock.getsockopt(level, option)
-        return str(sock.getsockname()[0]), mtu
 
 
 def kernels_offer(mtu: int, *, ipv6: bool = False) -> Offer:

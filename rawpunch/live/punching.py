@@ -9,34 +9,27 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rawpunch.clock import now_ns
-from rawpunch.errors import BadParameter, MachineCannot, PartialData, PolicyRefused, RawpunchError, UsageError
-from rawpunch.live.allowance import Allowance
-from rawpunch.live.connecting import Method
-from rawpunch.live.meeting import Me, Met, agree, connect_to, meet, samples
-from rawpunch.live.offering import route_to
+from rawpunch.errors import BadParameter, MachineCannot, PartialData, UsageError
 from rawpunch.live.punch_log import PunchLog
-from rawpunch.live.punch_try import Ground, Try, Won
 from rawpunch.live.rights import lacks, why_not_raw
-from rawpunch.nat.oracle import Strategy
-from rawpunch.punch.plan import Certainty, Deed, Move, Plan, Step
-from rawpunch.punch.proof import Role, key_of
-from rawpunch.punch.rendezvous import Finding
-from rawpunch.punch.slots import Slot, slots_of
-from rawpunch.units import MS, SECOND, format_duration
+from rawpunch.live.sockets import begin_stream, family_of, route_to
+from rawpunch.units import SECOND, format_duration
 from rawpunch.wire.endpoint import Endpoint
 
-_BLIND_GIVE_UP_NS: Final = 2_500 * MS
-_BLIND: Final = Step(
-    Strategy.SIMULTANEOUS, Certainty.POSSIBLE, Move(Deed.OPEN), Move(Deed.OPEN), "both were told each other's endpoint"
-)
-_BLIND_PROOF_NS: Final = 500 * MS
+if TYPE_CHECKING:
+    from rawpunch.live.connecting import Method
+    from rawpunch.live.meeting import Met
+    from rawpunch.live.punch_try import Won
+    from rawpunch.punch.plan import Plan
+    from rawpunch.punch.rendezvous import Finding
+    from rawpunch.punch.slots import Slot
+
 _FARTHEST_NS: Final = 86_400 * SECOND
 
 
@@ -66,76 +59,88 @@ class Punched:
     plan: Plan | None
 
 
-class Failed(RawpunchError):
-    """No connection came about; the log has what was seen."""
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The first step: a SYN has left for the server, from the port that will punch."""
+
+    server: Endpoint
+    method: Method
+    local: Endpoint
+    log: PunchLog
+    began_ns: int
+    sock: socket.socket
+    """It does not block. `punch` closes it; whoever does not get so far has to."""
 
 
-async def punch(
-    server: Endpoint,
-    token: str,
-    *,
-    method: Method = "auto",
-    local_port: int = 0,
-    findings: Mapping[str, Finding] | None = None,
-    wait_s: float = 60.0,
-    accept_spray: int = 0,
-    policy: Path | None = None,
-    log: PunchLog | None = None,
-    planned: Callable[[Met], None] = lambda _: None,
-) -> Punched:
-    """Meet the peer at a server and connect with it directly.
+def begin(server: Endpoint, *, local_port: int = 0, method: Method = "auto", log: PunchLog | None = None) -> Begun:
+    """Ask the server for a connection before anything else is loaded: `punch` goes on with it.
 
     Args:
         server: where `rawpunch rendezvous` runs.
-        token: what both know and nobody else.
-        method: see `rawpunch.connect`.
         local_port: to punch from; 0 for any.
-        findings: of a probe of our NAT, by axis.
-        wait_s: how long to wait for the other one.
-        accept_spray: SYNs that the other one may send to our public address in a spray, repeated ones counted; see `allowance`.
-        policy: the policy file, which has to name the other one's address if we are to spray it; None for the default one.
+        method: see `rawpunch.connect`.
         log: takes notes, and packets if it may.
-        planned: told of the plan before it is carried out.
 
     Raises:
-        PartialData: the server does not answer, goes, or says what cannot be.
-        Failed: no try led to the peer; the reason is the likeliest cause.
-        PolicyRefused: the only way would have been a spray, and the peer or our own policy file do not allow it.
-        RawpunchError: nobody came.
+        UsageError: the port is not free, or there is no way to the server.
         MachineCannot: `raw` was asked for and is not possible here.
     """
     log = log or PunchLog()
     began_ns = now_ns()
     check_method(method, server, log)
     local = own_endpoint(server, local_port)
-    consent = await agree(server, local, token, accept_spray) if accept_spray else None
-    me = Me(token, local, findings or {}, wait_s, consent)
     log.watch(local.port)
-    seen = await samples(server, me)
-    client, rtt_ns = await connect_to(server, local)
-    log.note(f"connected to the rendezvous server {server} from {local}, {format_duration(rtt_ns)} away")
-    async with client:  # its connection keeps our mapping open meanwhile; that the server is there is not needed any more
-        met = await meet(client, me, rtt_ns, seen, log)
-        planned(met)
-        check_peer(met.peer)
-        drawn = met.other.usual.ports if met.other.usual is not None else None
-        ground = Ground(
-            local,
-            met.peer,
-            method,
-            met.side,
-            Role.A if met.side == "a" else Role.B,
-            key_of(token),
-            log,
-            Allowance(met.peer.address, key_of(token), met.consent, policy),
-            *((drawn.low, drawn.high) if drawn is not None else ()),
-        )
-        slots = slots_of(met.plan, inside=met.inside is not None)
-        found = await _tried(slots, ground, met.start_ns, met.inside)
-    if found is None:
-        raise _failure(met, ground)
-    won, slot = found
-    timing = Timing(began_ns, met.registered_ns, met.introduced_ns, met.start_ns, won.opened_ns, won.proved_ns)
+    return Begun(server, method, local, log, began_ns, begin_stream(server, local))
+
+
+async def punch(
+    begun: Begun,
+    token: str,
+    *,
+    findings: Mapping[str, Finding] | None = None,
+    wait_s: float = 60.0,
+    accept_spray: int = 0,
+    policy: Path | None = None,
+    planned: Callable[[Met], None] = lambda _: None,
+) -> Punched:
+    """Meet the peer at a server and connect with it directly.
+
+    Args:
+        begun: the first step (`begin`).
+        token: what both know and nobody else.
+        findings: of a probe of our NAT, by axis.
+        wait_s: how long to wait for the other one.
+        accept_spray: SYNs that the other one may send to our public address in a spray, repeated ones counted; see `allowance`.
+        policy: the policy file, which has to name the other one's address if we are to spray it; None for the default one.
+        planned: told of the plan before it is carried out.
+
+    Raises:
+        PartialData: the server does not answer, goes, or says what cannot be.
+        NoConnection: no try led to the peer; the reason is the likeliest cause.
+        PolicyRefused: the only way would have been a spray, and the peer or our own policy file do not allow it.
+        RawpunchError: nobody came.
+        MachineCannot: `raw` was asked for and is not possible here.
+    """
+    server, local, log = begun.server, begun.local, begun.log
+    with begun.sock:
+        from rawpunch.live import registering  # noqa: PLC0415  while the SYN is on its way
+        from rawpunch.live.rendezvous_client import RendezvousClient  # noqa: PLC0415  as above
+
+        known = findings or {}
+        consent = await registering.agree(server, local, token, accept_spray) if accept_spray else None
+        seen = await registering.samples(server, local, known)
+        client = await RendezvousClient.connect(server, begun=begun.sock)
+        log.note(f"connected to the rendezvous server {server} from {local}, {format_duration(client.rtt_ns)} away")
+        async with client:  # its connection keeps our mapping open meanwhile; that the server is there is not needed any more
+            me = registering.Me(token, local, known, wait_s, consent, seen)
+            answer = registering.register(client, me)
+            from rawpunch.live import meeting, punch_tries  # noqa: PLC0415  while the answer is on its way
+
+            met = await meeting.meet(client, me, await answer, log)
+            planned(met)
+            check_peer(met.peer)
+            won, slot = await punch_tries.by_plan(met, local, token, begun.method, log, policy)
+    timing = Timing(begun.began_ns, met.registered_ns, met.introduced_ns, met.start_ns, won.opened_ns, won.proved_ns)
     return Punched(won, slot, timing, met.you, met.plan)
 
 
@@ -161,7 +166,7 @@ async def punch_at(
         log: takes notes, and packets if it may.
 
     Raises:
-        Failed: no try led to the peer.
+        NoConnection: no try led to the peer.
         BadParameter: the endpoint or the instant makes no sense.
         MachineCannot: `raw` was asked for and is not possible here.
     """
@@ -175,11 +180,11 @@ async def punch_at(
     local = own_endpoint(peer, local_port)
     log.watch(local.port)
     log.note(f"from {local} to {peer}, {tries} tries at most" + (", at the agreed instant" if at_ns is not None else ""))
-    ground = Ground(local, peer, method, "a", Role.NONE, key_of(token), log, Allowance(peer.address))
-    found = await _tried(_blind(tries, aligned=at_ns is not None), ground, start_ns, None)
-    if found is None:
-        raise _blind_failure(ground, aligned=at_ns is not None)
-    won, slot = found
+    from rawpunch.live import punch_tries  # noqa: PLC0415  as `punch` does
+
+    won, slot = await punch_tries.blind(
+        peer, local, token, method, log, tries=tries, start_ns=start_ns, aligned=at_ns is not None
+    )
     return Punched(won, slot, Timing(began_ns, None, None, start_ns, won.opened_ns, won.proved_ns), None, None)
 
 
@@ -204,7 +209,7 @@ def own_endpoint(towards: Endpoint, port: int) -> Endpoint:
     """
     try:
         source, _ = route_to(towards)
-        with socket.socket(socket.AF_INET6 if towards.is_ipv6 else socket.AF_INET, socket.SOCK_STREAM) as sock:
+        with socket.socket(family_of(towards), socket.SOCK_STREAM) as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind((source, port))
             return Endpoint(source, sock.getsockname()[1])
@@ -222,84 +227,3 @@ def check_peer(peer: Endpoint) -> None:
     address = ipaddress.ip_address(peer.address)
     if not peer.port or address.is_multicast or address.is_unspecified or peer.address == "255.255.255.255":
         raise PartialData(f"{peer} is no endpoint of a peer", why="whoever told it is wrong, or lies")
-
-
-async def _tried(slots: Iterator[Slot], ground: Ground, start_ns: int, inside: Endpoint | None) -> tuple[Won, Slot] | None:
-    for slot in slots:
-        here = replace(ground, remote=inside) if slot.inside and inside is not None else ground
-        strategy = slot.step.strategy.replace("_", " ")
-        if start_ns + slot.ends_ns < now_ns():
-            ground.log.note(f"too late for try {slot.number} of {strategy}")
-            continue
-        where = f"{'inside ' if slot.inside else ''}{here.remote}"
-        ground.log.note(f"{strategy}, try {slot.number} of {slot.step.tries}, {where}")
-        try:
-            won = await Try(here, slot, start_ns).run()
-        except PolicyRefused as error:
-            ground.refusals.append(error)
-            ground.log.note(f"{error.what}: {error.why}")
-            continue
-        if won is not None:
-            won.sock.setblocking(True)
-            return won, slot
-    return None
-
-
-def _blind(tries: int, *, aligned: bool) -> Iterator[Slot]:
-    """Tries of two who cannot agree on more than a beginning: those of an aligned start stand apart, as a plan's do."""
-    step = replace(_BLIND, tries=tries)
-    pause_ns = SECOND if aligned else 0
-    for number in range(tries):
-        begins = number * (_BLIND_GIVE_UP_NS + _BLIND_PROOF_NS + pause_ns)
-        opened_by = begins + _BLIND_GIVE_UP_NS
-        yield Slot(step, number + 1, begins, opened_by, opened_by + _BLIND_PROOF_NS)
-
-
-# --- why not ---
-
-
-def _failure(met: Met, ground: Ground) -> RawpunchError:
-    outcomes = ground.outcomes
-    if ground.refusals and not outcomes.total():
-        return ground.refusals[0]
-    what = f"no direct connection with the peer at {met.peer}"
-    relay = "use a relay, or a port forwarded by one of the NATs"
-    tried = [step for step in met.plan.steps if step.strategy is not Strategy.RELAY]
-    if not tried:
-        why = met.plan.steps[-1].why if not met.plan.notes else "; ".join(met.plan.notes)
-        if met.plan.predicted.strategy is not Strategy.RELAY or met.plan.notes:
-            return Failed(what, why=f"{why}; nothing else can work between these NATs", todo=relay)
-        return Failed(what, why=f"by what is known of both NATs nothing but a relay works: {met.plan.predicted.why}", todo=relay)
-    why = _seen(outcomes, str(met.peer))
-    odds = [step for step in tried if step.overall is not None and step.overall < 1]
-    if odds:
-        why += f"; by the plan it had odds of {100 * max(step.overall or 0 for step in odds):.3g} %"
-    if ground.refusals:
-        why += f"; and {ground.refusals[0].what}: {ground.refusals[0].why}"
-    if met.plan.doubts:
-        return Failed(
-            what, why=why, todo="let both sides `rawpunch probe` first and give --findings, so that the plan knows the NATs"
-        )
-    return Failed(what, why=why, todo=relay)
-
-
-def _blind_failure(ground: Ground, *, aligned: bool) -> Failed:
-    todo = "check both endpoints; "
-    todo += "are both clocks right (to well under a second)?" if aligned else "both sides have to try at the same time"
-    return Failed(f"no connection with {ground.remote}", why=_seen(ground.outcomes, str(ground.remote)), todo=todo)
-
-
-def _seen(outcomes: Counter[str], peer: str) -> str:
-    """What the outcomes of all openings say together: the most telling first."""
-    if outcomes["stranger"]:
-        return (
-            f"somebody answered at {peer} ({outcomes['stranger']} times) and did not prove to be the peer: "
-            "another token, another program, or something on the way that terminates TCP"
-        )
-    if outcomes["refused"]:
-        return f"{outcomes['refused']} SYNs were answered by a RST: nobody has {peer} open, or its NAT refuses"
-    if outcomes["unreachable"]:
-        return f"{peer} cannot be reached"
-    if outcomes["unusable"]:
-        return "the local port could not be used again"
-    return f"nothing came from {peer}: its NAT gave it another port towards us, or drops what we send"

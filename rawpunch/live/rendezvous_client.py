@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from typing import Final, Self, TypeVar
+import socket
+from collections.abc import Coroutine
+from typing import Any, Final, Self, TypeVar
 
 from rawpunch.clock import now_ns
 from rawpunch.errors import Malformed, PartialData, RawpunchError
+from rawpunch.live.sockets import TcpInfo
 from rawpunch.live.streams import open_stream
 from rawpunch.punch import rendezvous as messages
 from rawpunch.punch.rendezvous import Answer, Go, Introduced, Joined, Left, Over, Request, Start
@@ -32,6 +35,8 @@ class RendezvousClient:
     def __init__(self, server: Endpoint, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.server = server
         self.local = Endpoint(*writer.get_extra_info("sockname")[:2])
+        self.rtt_ns = TcpInfo.of(writer.get_extra_info("socket")).rtt_ns
+        """Of the handshake, as the kernel measured it."""
         self.offset: Offset | None = None
         """How far the server's clock is ahead of ours, once it was measured."""
         self._writer = writer
@@ -42,14 +47,27 @@ class RendezvousClient:
         self._listener = asyncio.create_task(self._listen(reader))
 
     @classmethod
-    async def connect(cls, server: Endpoint, *, local: Endpoint | None = None, within_s: float = 5.0) -> Self:
+    async def connect(
+        cls,
+        server: Endpoint,
+        *,
+        local: Endpoint | None = None,
+        begun: socket.socket | None = None,
+        within_s: float = 5.0,
+    ) -> Self:
         """Open a connection; its port may be shared with others of ours, and with the guard of a raw end.
+
+        Args:
+            server: where it listens.
+            local: where from; None for any port.
+            begun: a socket whose SYN has left already (`sockets.begin_stream`); None to begin now.
+            within_s: how long to wait, in seconds.
 
         Raises:
             PartialData: the server does not answer.
         """
         try:
-            reader, writer = await open_stream(server, local, within_s, limit=messages.MAX_ANSWER)
+            reader, writer = await open_stream(server, local, within_s, limit=messages.MAX_ANSWER, begun=begun)
         except PartialData as error:
             todo = "see whether `rawpunch rendezvous` runs there"
             raise PartialData(f"no connection to the rendezvous server {server}", why=error.why, todo=todo) from error
@@ -64,22 +82,31 @@ class RendezvousClient:
             await self._listener
         self._writer.transport.abort()
 
-    async def ask(self, request: Request, kind: type[_A]) -> _A:
-        """The answer to a request.
+    def ask(self, request: Request, kind: type[_A]) -> Coroutine[Any, Any, _A]:
+        """The answer to a request, to be awaited; the request itself has left on return.
 
         Raises:
-            PartialData: the server is gone, does not answer in time, or refuses.
+            PartialData: when awaited: the server is gone, does not answer in time, or refuses.
         """
-        return (await self._ask(request, kind))[0]
+        number = self._say(request)
 
-    async def _ask(self, request: Request, kind: type[_A]) -> tuple[_A, int]:
+        async def answered() -> _A:
+            return (await self._answered(request, kind, number))[0]
+
+        return answered()
+
+    def _say(self, request: Request) -> int:
         number = next(self._numbers)
-        future: asyncio.Future[tuple[Answer, int]] = asyncio.get_running_loop().create_future()
-        self._awaited[number] = future
-        try:
-            if self._over:
-                raise _gone(self.server, self._over)
+        self._awaited[number] = asyncio.get_running_loop().create_future()
+        if not self._over:
             self._writer.write(messages.encode(request.numbered(number)))
+        return number
+
+    async def _answered(self, request: Request, kind: type[_A], number: int) -> tuple[_A, int]:
+        future = self._awaited[number]
+        try:
+            if self._over and not future.done():
+                raise _gone(self.server, self._over)
             async with asyncio.timeout(_LATE_S):
                 answer, at_ns = await future
         except TimeoutError as error:
@@ -101,7 +128,8 @@ class RendezvousClient:
         seen = []
         for _ in range(exchanges):
             asked_ns = now_ns()
-            time, at_ns = await self._ask(messages.Clock(at_ns=asked_ns), messages.Time)
+            question = messages.Clock(at_ns=asked_ns)
+            time, at_ns = await self._answered(question, messages.Time, self._say(question))
             seen.append(Exchange(asked_ns, time.came_ns, time.left_ns, at_ns))
         self.offset = Offset.of(seen)
         return self.offset

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rawpunch.live.limits import RendezvousLimits
 from rawpunch.punch import rendezvous as messages
-from rawpunch.punch.starting import AtInstant, Readiness, agree
+from rawpunch.punch.starting import AtInstant, OnReceipt, Readiness, agree, together
 from rawpunch.units import SECOND
 
 if TYPE_CHECKING:
@@ -49,6 +49,12 @@ class Pairs:
         self._of.setdefault(b, {})[a] = pair
         return pair, True
 
+    def tell(self, pair: Pair, known_a: messages.Peer, known_b: messages.Peer) -> None:
+        """Introduce the two of a pair, so that both hear it at one instant."""
+        to_a = messages.Introduced(pair=pair.number, side="a", peer=known_b)
+        to_b = messages.Introduced(pair=pair.number, side="b", peer=known_a)
+        _say(pair, to_a, to_b, together(pair.a.rtt_ns, pair.b.rtt_ns))
+
     def of(self, connection: Connection, number: int) -> Pair | None:
         """A pair by its number, if it is one of this peer's."""
         pair = self.all.get(number)
@@ -65,13 +71,8 @@ class Pairs:
             for one in (pair.a, pair.b):
                 one.say(messages.Start(pair=pair.number, at_ns=start.at_ns, error_ns=start.error_ns))
             return True
-        loop = asyncio.get_running_loop()
         word = messages.Go(pair=pair.number, error_ns=start.error_ns)
-        for one, delay_ns in ((pair.a, start.delay_a_ns), (pair.b, start.delay_b_ns)):
-            if delay_ns:
-                loop.call_later(delay_ns / SECOND, one.say, word)
-            else:
-                one.say(word)
+        _say(pair, word, word, start)
         return True
 
     def leave(self, connection: Connection) -> None:
@@ -93,3 +94,13 @@ class Pairs:
             del self._of[one][other]
             if not self._of[one]:
                 del self._of[one]
+
+
+def _say(pair: Pair, to_a: messages.Answer, to_b: messages.Answer, when: OnReceipt) -> None:
+    """Say something to both, to the nearer one later."""
+    loop = asyncio.get_running_loop()
+    for one, word, delay_ns in ((pair.a, to_a, when.delay_a_ns), (pair.b, to_b, when.delay_b_ns)):
+        if delay_ns:
+            loop.call_later(delay_ns / SECOND, one.say, word)
+        else:
+            one.say(word)

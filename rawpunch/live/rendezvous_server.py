@@ -18,7 +18,7 @@ from rawpunch.clock import now_ns
 from rawpunch.errors import MachineCannot, Malformed, RawpunchError
 from rawpunch.live.limits import Door, RendezvousLimits
 from rawpunch.live.rendezvous_counted import Counted
-from rawpunch.live.rendezvous_pairs import Pairs
+from rawpunch.live.rendezvous_pairs import Pair, Pairs
 from rawpunch.live.rendezvous_plain import PlainPeer, PlainPeers
 from rawpunch.live.sockets import TcpInfo
 from rawpunch.probe.site import Site, binding_answers
@@ -343,6 +343,10 @@ class RendezvousServer:
         room = self.rooms.setdefault(request.room, {})
         if len(room) >= self.limits.peers_per_room:
             return Refused(id=number, word="full", why=f"the room has {len(room)} peers")
+        others = list(room.values())
+        pair = self.pairs.introduce(connection, others[-1], now_ns())[0] if request.meet and others else None
+        if request.meet and others and pair is None:
+            return Refused(id=number, word="full", why="too many introductions of who came last are under way")
         connection.room = request.room
         connection.peer = peer = messages.Peer(
             number=next(self._numbers),
@@ -360,13 +364,15 @@ class RendezvousServer:
                 number=peer.number,
                 you=connection.source,
                 here=connection.here,
-                peers=[other.peer for other in room.values() if other.peer is not None],
+                peers=[other.peer for other in others if other.peer is not None],
                 expires_ms=round(1_000 * self.limits.silence_s),
             )
         )
-        for other in list(room.values()):
+        for other in others:
             other.say(messages.Joined(peer=peer))
         room[peer.number] = connection
+        if pair is not None:
+            self._tell(pair)
         return None
 
     def _introduce(self, connection: Connection, request: messages.Introduce) -> Answer | None:
@@ -378,10 +384,14 @@ class RendezvousServer:
             return Refused(id=request.id, word="full", why="too many introductions of one of you are under way")
         connection.say(messages.Introducing(id=request.id, pair=pair.number))
         if new:
-            self.counted.introduced += 1
-            connection.say(messages.Introduced(pair=pair.number, side="a", peer=other.peer))
-            other.say(messages.Introduced(pair=pair.number, side="b", peer=connection.peer))
+            self._tell(pair)
         return None
+
+    def _tell(self, pair: Pair) -> None:
+        """Introduce the two of a new pair."""
+        if pair.a.peer is not None and pair.b.peer is not None:
+            self.counted.introduced += 1
+            self.pairs.tell(pair, pair.a.peer, pair.b.peer)
 
     def _ready(self, connection: Connection, request: messages.Ready) -> Answer | None:
         pair = self.pairs.of(connection, request.pair)

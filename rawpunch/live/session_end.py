@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from rawpunch.channel import Channel
 from rawpunch.errors import RawpunchError
-from rawpunch.live.punching import punch
+from rawpunch.live.punching import begin, punch
 from rawpunch.wire.endpoint import Endpoint
 
 _WAIT_S: Final = 10.0
@@ -49,7 +49,7 @@ def _send(sock: socket.socket, octets: int) -> None:
 
 
 def _session(server: str, token: str, octets: int, method: Any) -> dict[str, Any]:
-    punched = asyncio.run(punch(Endpoint.parse(server), token, method=method, wait_s=_WAIT_S))
+    punched = asyncio.run(punch(begin(Endpoint.parse(server), method=method), token, wait_s=_WAIT_S))
     with punched.won.sock as sock:
         sock.settimeout(_SILENCE_S)
         sender = threading.Thread(target=_send, args=(sock, octets))

@@ -28,6 +28,50 @@ _SIOCGSTAMPNS: Final = 0x8907
 _TIMESPEC: Final = struct.Struct("ll")
 _OCTETS: Final = 65_536
 _TCP_INFO_OCTETS: Final = 232
+_IP_MTU, _IPV6_MTU = 14, 24
+
+
+def family_of(endpoint: Endpoint) -> socket.AddressFamily:
+    """The family of a socket that goes there."""
+    return socket.AF_INET6 if endpoint.is_ipv6 else socket.AF_INET
+
+
+def route_to(remote: Endpoint) -> tuple[str, int]:
+    """The source address and the MTU of the way to a peer; nothing is sent.
+
+    Raises:
+        OSError: there is no way.
+    """
+    with socket.socket(family_of(remote), socket.SOCK_DGRAM) as sock:
+        sock.connect((remote.address, remote.port))
+        level, option = (socket.IPPROTO_IPV6, _IPV6_MTU) if remote.is_ipv6 else (socket.IPPROTO_IP, _IP_MTU)
+        mtu = sock.getsockopt(level, option)
+        return str(sock.getsockname()[0]), mtu
+
+
+def begin_stream(server: Endpoint, local: Endpoint | None) -> socket.socket:
+    """A socket that does not block, and whose SYN to a server has left; `asyncio`'s sock_connect awaits the rest.
+
+    Args:
+        server: where to.
+        local: where from, which several connections may share; None for any port.
+
+    Raises:
+        OSError: the local endpoint cannot be bound. What connect() says at once is said again to who awaits it.
+    """
+    sock = socket.socket(family_of(server), socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        # asyncio leaves it alone where a socket's protocol number is 0; a second request would wait for a delayed ACK
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if local is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sock.bind((local.address, local.port))
+        sock.connect_ex((server.address, server.port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def bound(local: Endpoint, kind: socket.SocketKind, *options: int) -> socket.socket:

@@ -26,8 +26,7 @@ from typing import ClassVar, Final, Self
 
 from rawpunch.errors import Malformed, UsageError
 from rawpunch.live import stun_answer
-from rawpunch.live.offering import route_to
-from rawpunch.live.sockets import bound
+from rawpunch.live.sockets import bound, route_to
 from rawpunch.live.stun_answer import Answer, Transport, Unanswered
 from rawpunch.units import MS
 from rawpunch.version import __version__

@@ -2,15 +2,20 @@ r"""What peers and a rendezvous server say to each other: one JSON object a line
 
     alice   {"do": "register", "id": 1, "room": "...", "name": "alice", "inside": "10.1.0.2:4000", "findings": {...}}
     server  {"is": "registered", "id": 1, "number": 7, "you": "198.51.100.2:4000", "peers": [], ...}
+    bob     {"do": "register", "id": 1, "room": "...", "meet": true, ...}
     server  {"is": "joined", "peer": {"number": 8, "name": "bob", "endpoint": "203.0.113.2:4000", ...}}
-    alice   {"do": "clock", "id": 2, "at_ns": ...}
-    server  {"is": "time", "id": 2, "at_ns": ..., "came_ns": ..., "left_ns": ...}
-    alice   {"do": "introduce", "id": 3, "to": 8}
-    server  {"is": "introducing", "id": 3, "pair": 4}
-    server  {"is": "introduced", "pair": 4, "side": "a", "peer": {...}}       to both
-    alice   {"do": "ready", "id": 4, "pair": 4, "error_ns": 300000, "tolerance_ns": 5000000}          both
-    server  {"is": "start", "pair": 4, "at_ns": ..., "error_ns": ...}          to both, or, where clocks are too vague
-    server  {"is": "go", "pair": 4, "error_ns": ...}                           to both, to arrive at one instant
+    server  {"is": "introduced", "pair": 4, "side": "a", "peer": {...}}       to both, to arrive at one instant
+
+With that both may begin. Or one asks for whom it wants, and both for a start that they agree on more closely:
+
+    alice   {"do": "introduce", "id": 2, "to": 9}
+    server  {"is": "introducing", "id": 2, "pair": 5}
+    server  {"is": "introduced", "pair": 5, "side": "a", "peer": {...}}       to both
+    alice   {"do": "clock", "id": 3, "at_ns": ...}                            both, a few times
+    server  {"is": "time", "id": 3, "at_ns": ..., "came_ns": ..., "left_ns": ...}
+    alice   {"do": "ready", "id": 4, "pair": 5, "error_ns": 300000, "tolerance_ns": 5000000}          both
+    server  {"is": "start", "pair": 5, "at_ns": ..., "error_ns": ...}          to both, or, where clocks are too vague
+    server  {"is": "go", "pair": 5, "error_ns": ...}                           to both, to arrive at one instant
 
 A peer connects from the very port that it will punch from, so what the server sees is the endpoint that others can send to, as
 far as the NAT maps alike for all. Answers carry their request's id; what the server says of itself carries none. The first octet
@@ -36,6 +41,8 @@ MAX_REQUEST: Final = 4_096
 """Octets of a request, its newline included."""
 MAX_ANSWER: Final = 1 << 18
 MAX_PORTS_SEEN: Final = 64
+RTT_AXIS: Final = "rendezvous_rtt"
+"""Among the findings: how far away a peer is from the server; no axis of a NAT."""
 
 _ROOM_OCTETS: Final = 16
 _DAY_NS: Final = 86_400 * 10**9
@@ -68,6 +75,8 @@ class Register(RequestLine, frozen=True, kw_only=True):
     version: int = VERSION
     room: Annotated[str, Meta(pattern=rf"^[0-9a-f]{{{2 * _ROOM_OCTETS}}}\Z")]
     """Digest of the room's token."""
+    meet: bool = False
+    """Whether to be introduced at once to whoever came last, if somebody is there."""
     name: Name = ""
     inside: Endpoint | None = None
     """The endpoint that the peer is bound to, for one behind the same NAT."""
@@ -179,7 +188,7 @@ class Left(AnswerLine, frozen=True):
 
 
 class Introduced(AnswerLine, frozen=True):
-    """Here is whom you are to connect with."""
+    """Here is whom you are to connect with; both are told at one instant, as far as their round trips tell, and may begin."""
 
     pair: int
     side: Side

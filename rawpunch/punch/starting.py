@@ -117,10 +117,20 @@ def agree(now_ns: int, a: Readiness, b: Readiness) -> AtInstant | OnReceipt:
         a: the one.
         b: the other.
     """
-    told_apart_ns = (a.rtt_ns + b.rtt_ns) // 2
+    word = together(a.rtt_ns, b.rtt_ns)
     if a.error_ns is not None and b.error_ns is not None:
         error_ns = a.error_ns + b.error_ns
-        if error_ns <= max(min(a.tolerance_ns, b.tolerance_ns), _CLEARLY * told_apart_ns):
+        if error_ns <= max(min(a.tolerance_ns, b.tolerance_ns), _CLEARLY * word.error_ns):
             return AtInstant(now_ns + max(a.rtt_ns, b.rtt_ns) + LEAD_NS, error_ns)
-    lag_ns = (a.rtt_ns - b.rtt_ns) // 2
-    return OnReceipt(max(-lag_ns, 0), max(lag_ns, 0), told_apart_ns)
+    return word
+
+
+def together(rtt_a_ns: int, rtt_b_ns: int) -> OnReceipt:
+    """When to say a word so that both hear it at one instant, if each way is as long as the way back.
+
+    Args:
+        rtt_a_ns: round trip between the server and the one.
+        rtt_b_ns: the other's.
+    """
+    lag_ns = (rtt_a_ns - rtt_b_ns) // 2
+    return OnReceipt(max(-lag_ns, 0), max(lag_ns, 0), (rtt_a_ns + rtt_b_ns) // 2)

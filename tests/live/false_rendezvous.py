@@ -12,7 +12,7 @@ from rawpunch.punch.rendezvous import Answer
 from rawpunch.wire.endpoint import Endpoint
 
 BEGINS = True
-"""Whether it says when to begin."""
+"""Whether it says when to begin, to who asks."""
 
 
 @asynccontextmanager
@@ -23,6 +23,7 @@ async def false_server(
     hangs_at: str = "",
     known: Mapping[str, messages.Finding] | None = None,
     consent: Consent | None = None,
+    introduces: bool = True,
 ) -> AsyncIterator[Endpoint]:
     """Serve on a free port of the loopback.
 
@@ -32,6 +33,7 @@ async def false_server(
         hangs_at: the request from which on it answers nothing.
         known: what it says of the victim's NAT; None for that there is none.
         consent: what it says that the victim agreed to.
+        introduces: whether it does so, and does not only say who is there.
     """
     findings = dict(known) if known is not None else {"mapping": messages.Finding(klass="none")}
     peer = messages.Peer(number=2, endpoint=victim, findings=findings, consent=consent)
@@ -45,7 +47,7 @@ async def false_server(
                 if request.tag == hangs_at:
                     await asyncio.Event().wait()
                 you = Endpoint(*writer.get_extra_info("peername")[:2])
-                for answer in _answers(request, you, peer):
+                for answer in _answers(request, you, peer, introduces=introduces):
                     writer.write(messages.encode(answer))
         finally:
             writer.transport.abort()
@@ -55,13 +57,11 @@ async def false_server(
         yield Endpoint(*server.sockets[0].getsockname()[:2])
 
 
-def _answers(request: messages.Request, you: Endpoint, peer: messages.Peer) -> list[Answer]:
+def _answers(request: messages.Request, you: Endpoint, peer: messages.Peer, *, introduces: bool) -> list[Answer]:
     match request:
         case messages.Register():
             registered = messages.Registered(id=request.id, number=1, you=you, here=you, peers=[peer], expires_ms=1000)
-            return [registered]
-        case messages.Introduce():
-            return [messages.Introducing(id=request.id, pair=1), messages.Introduced(pair=1, side="b", peer=peer)]
+            return [registered, messages.Introduced(pair=1, side="b", peer=peer)] if introduces else [registered]
         case messages.Ready():
             waiting = messages.Waiting(id=request.id, pair=1)
             return [waiting, messages.Go(pair=1, error_ns=0)] if BEGINS else [waiting]

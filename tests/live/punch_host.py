@@ -14,11 +14,11 @@ from unittest.mock import patch
 from rawpunch.channel import Channel
 from rawpunch.clock import be_punctual, now_ns
 from rawpunch.errors import MachineCannot, RawpunchError
-from rawpunch.live import allowance, punching
+from rawpunch.live import allowance, punch_tries
 from rawpunch.live.confines import is_free
-from rawpunch.live.meeting import finding_of
 from rawpunch.live.punch_log import PunchLog
-from rawpunch.live.punching import punch
+from rawpunch.live.punching import begin, punch
+from rawpunch.live.registering import finding_of
 from rawpunch.punch.plan import Plan
 from rawpunch.punch.slots import Slot, slots_of
 from rawpunch.units import SECOND
@@ -46,7 +46,7 @@ def serve(channel: Channel, lacks: str = "", ahead_s: int = 0, tries: int = 0) -
         def few(plan: Plan, *, inside: bool = False) -> Iterator[Slot]:
             return itertools.islice(slots_of(plan, inside=inside), tries)
 
-        vars(punching)["slots_of"] = few
+        vars(punch_tries)["slots_of"] = few
     channel.send({"ready": True})
     while True:
         try:
@@ -85,9 +85,8 @@ def _punched(
     more: dict[str, Any] = {"accept_spray": accept_spray, "policy": Path(policy) if policy else None}
     try:
         with patch.object(allowance, "is_free", free):
-            punched = asyncio.run(
-                punch(Endpoint.parse(server), token, method=method, findings=known, wait_s=wait_s, log=log, **more)
-            )
+            begun = begin(Endpoint.parse(server), method=method, log=log)
+            punched = asyncio.run(punch(begun, token, findings=known, wait_s=wait_s, **more))
         with punched.won.sock as sock:
             sock.settimeout(5)
             sock.sendall(b"!")

@@ -15,7 +15,8 @@ import rawpunch
 from rawpunch.errors import BadParameter, MachineCannot, Malformed, UsageError
 from rawpunch.live.guard import Guard
 from rawpunch.live.handover import Prompter, hand_over
-from rawpunch.live.offering import kernels_offer, route_to
+from rawpunch.live.offering import kernels_offer
+from rawpunch.live.sockets import route_to
 from rawpunch.tcp.handshake import Handshake
 from rawpunch.tcp.profiles import LINUX
 from rawpunch.wire.codec import decode, encode

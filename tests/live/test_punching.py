@@ -17,10 +17,10 @@ from unittest.mock import patch
 import pytest
 
 from rawpunch.clock import now_ns
-from rawpunch.errors import BadParameter, PartialData, PolicyRefused, RawpunchError, UsageError
-from rawpunch.live import allowance, meeting, punching, rendezvous_client
+from rawpunch.errors import BadParameter, NoConnection, PartialData, PolicyRefused, RawpunchError, UsageError
+from rawpunch.live import allowance, meeting, punch_tries, registering, rendezvous_client
 from rawpunch.live.punch_log import PunchLog
-from rawpunch.live.punching import Failed, Punched, punch, punch_at
+from rawpunch.live.punching import Punched, begin, punch, punch_at
 from rawpunch.live.rendezvous_client import RendezvousClient
 from rawpunch.live.rendezvous_server import RendezvousServer
 from rawpunch.probe.site import Site
@@ -56,6 +56,9 @@ KEPT = _findings(
     icmp_in_syn_sent="survives",
 )
 
+RESETTING = KEPT | _findings(unsolicited_syn="rst")
+"""Between two of these both have to begin at nearly the same time, so they compare clocks and say when they are ready."""
+
 
 def _free_port() -> int:
     with socket.socket() as sock:
@@ -69,10 +72,12 @@ async def _with_server(test: Callable[[Endpoint], Awaitable[None]]) -> None:
         await test(endpoint)
 
 
+async def _punch(server: Endpoint, token: str, *, local_port: int = 0, log: PunchLog | None = None, **more: Any) -> Punched:
+    return await punch(begin(server, local_port=local_port, method="kernel", log=log), token, **more)
+
+
 async def _both(server: Endpoint, *, tokens: tuple[str, str] = ("t", "t"), **more: Any) -> list[Punched | BaseException]:
-    return await asyncio.gather(
-        *(punch(server, token, method="kernel", **{"wait_s": 3.0, **more}) for token in tokens), return_exceptions=True
-    )
+    return await asyncio.gather(*(_punch(server, token, **{"wait_s": 3.0, **more}) for token in tokens), return_exceptions=True)
 
 
 @pytest.fixture
@@ -86,7 +91,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
                 slot, step=replace(slot.step, b=late), opened_by_ns=slot.begins_ns + 600 * MS, ends_ns=slot.begins_ns + 900 * MS
             )
 
-    monkeypatch.setattr(punching, "slots_of", shortened)
+    monkeypatch.setattr(punch_tries, "slots_of", shortened)
 
 
 @pytest.fixture(autouse=True)
@@ -132,9 +137,9 @@ def test_strangers_who_come_first_are_passed_over() -> None:
         strangers = threading.Thread(target=_intrude, args=(port, said))
         strangers.start()
         log = PunchLog()
-        opening = asyncio.create_task(punch(server, "t", method="kernel", findings=NO_NAT))
+        opening = asyncio.create_task(_punch(server, "t", findings=NO_NAT))
         await asyncio.sleep(0.2)  # who comes later is side A, which listens
-        found = await punch(server, "t", method="kernel", local_port=port, findings=NO_NAT, log=log)
+        found = await _punch(server, "t", local_port=port, findings=NO_NAT, log=log)
         peer = await opening
         said.set()
         for one in (found, peer):
@@ -204,11 +209,11 @@ def test_other_tokens_are_other_rooms() -> None:
 @pytest.mark.usefixtures("short")
 def test_a_room_alone_is_no_proof(monkeypatch: pytest.MonkeyPatch) -> None:
     """If a server brings two together who have different tokens, both close without a word to the user."""
-    monkeypatch.setattr(meeting, "room_name", lambda _: "0" * 32)
+    monkeypatch.setattr(registering, "room_name", lambda _: "0" * 32)
 
     async def test(server: Endpoint) -> None:
         for error in await _both(server, tokens=("t", "u")):
-            assert isinstance(error, Failed)
+            assert isinstance(error, NoConnection)
             assert "did not prove to be the peer" in error.why
 
     asyncio.run(_with_server(test))
@@ -235,8 +240,8 @@ def test_a_server_that_lies_gains_nothing(says: bytes | None, why: str) -> None:
             third.close()
         log = PunchLog()
         async with asyncio.timeout(20), third, false_server(victim) as server:
-            with pytest.raises(Failed, match=re.escape(f"no direct connection with the peer at {victim}")) as raised:
-                await punch(server, "t", method="kernel", findings=NO_NAT, log=log)
+            with pytest.raises(NoConnection, match=re.escape(f"no direct connection with the peer at {victim}")) as raised:
+                await _punch(server, "t", findings=NO_NAT, log=log)
         for writer in held:  # one says nothing at all until the try is over
             writer.transport.abort()
         assert why in raised.value.why
@@ -270,7 +275,7 @@ def test_a_server_that_lies_has_nobody_sprayed(
         log = PunchLog()
         async with asyncio.timeout(3), third, false_server(victim, known=theirs, consent=consent) as server:
             with pytest.raises(PolicyRefused, match=r"SYNs to 127\.0\.0\.1 are too many") as raised:
-                await punch(server, "t", method="kernel", findings=mine, log=log)
+                await _punch(server, "t", findings=mine, log=log)
         assert why in raised.value.why
         assert not came
         assert any(why in note.text for note in log.notes)
@@ -284,32 +289,32 @@ def test_an_endpoint_that_is_none_is_refused() -> None:
     async def test() -> None:
         async with false_server(Endpoint("224.0.0.1", 5)) as server:
             with pytest.raises(PartialData, match="no endpoint of a peer"):
-                await punch(server, "t", method="kernel", findings=NO_NAT)
+                await _punch(server, "t", findings=NO_NAT)
 
     asyncio.run(test())
 
 
-@pytest.mark.parametrize("dies_at", ["register", "introduce", "ready"])
+@pytest.mark.parametrize("dies_at", ["register", "clock", "ready"])
 def test_a_server_that_dies_is_named(dies_at: str) -> None:
     """At whatever point it goes, the attempt ends at once and says so."""
 
     async def test() -> None:
-        async with asyncio.timeout(5), false_server(Endpoint("127.0.0.1", 9), dies_at=dies_at) as server:
+        async with asyncio.timeout(5), false_server(Endpoint("127.0.0.1", 9), dies_at=dies_at, known=RESETTING) as server:
             with pytest.raises(PartialData, match="is gone"):
-                await punch(server, "t", method="kernel", findings=NO_NAT)
+                await _punch(server, "t", findings=RESETTING)
 
     asyncio.run(test())
 
 
-@pytest.mark.parametrize("hangs_at", ["register", "introduce", "ready"])
+@pytest.mark.parametrize("hangs_at", ["register", "clock", "ready"])
 def test_a_server_that_falls_silent_is_named(hangs_at: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection that stays open and says nothing more is not waited for long."""
     monkeypatch.setattr(rendezvous_client, "_LATE_S", 0.2)
 
     async def test() -> None:
-        async with asyncio.timeout(5), false_server(Endpoint("127.0.0.1", 9), hangs_at=hangs_at) as server:
+        async with asyncio.timeout(5), false_server(Endpoint("127.0.0.1", 9), hangs_at=hangs_at, known=RESETTING) as server:
             with pytest.raises(PartialData, match="is gone") as raised:
-                await punch(server, "t", method="kernel", findings=NO_NAT)
+                await _punch(server, "t", findings=RESETTING)
         assert raised.value.why == f"no answer to '{hangs_at}' in time"
 
     asyncio.run(test())
@@ -321,12 +326,23 @@ def test_a_server_that_never_lets_begin_is_named(monkeypatch: pytest.MonkeyPatch
     silent = patch.object(false_rendezvous, "BEGINS", new=False)
 
     async def test() -> None:
-        async with asyncio.timeout(5), false_server(Endpoint("127.0.0.1", 9)) as server:
+        async with asyncio.timeout(5), false_server(Endpoint("127.0.0.1", 9), known=RESETTING) as server:
             with pytest.raises(PartialData, match="never said when to begin"):
-                await punch(server, "t", method="kernel", findings=NO_NAT)
+                await _punch(server, "t", findings=RESETTING)
 
     with silent:
         asyncio.run(test())
+
+
+def test_a_server_that_never_introduces_is_named() -> None:
+    """It says that somebody is there, and no more."""
+
+    async def test() -> None:
+        async with asyncio.timeout(5), false_server(Endpoint("127.0.0.1", 9), introduces=False) as server:
+            with pytest.raises(PartialData, match="never introduced us"):
+                await _punch(server, "t", findings=NO_NAT, wait_s=0.2)
+
+    asyncio.run(test())
 
 
 def test_once_both_know_when_to_begin_the_server_is_not_needed() -> None:
@@ -343,9 +359,7 @@ def test_once_both_know_when_to_begin_the_server_is_not_needed() -> None:
 
         await server.__aenter__()
         async with asyncio.timeout(20):
-            one, other = await asyncio.gather(
-                *(punch(endpoint, "t", method="kernel", log=PunchLog(say)) for say in (saying, lambda _: None))
-            )
+            one, other = await asyncio.gather(*(_punch(endpoint, "t", log=PunchLog(say)) for say in (saying, lambda _: None)))
             await died[0]
         assert not server.connections
         one.won.sock.sendall(b"word")
@@ -367,14 +381,14 @@ def test_a_server_that_never_answers_is_not_waited_for_long(monkeypatch: pytest.
             filling.connect_ex(listener.getsockname())
         began = now_ns()
         with pytest.raises(PartialData, match="no connection to the rendezvous server"):
-            asyncio.run(punch(Endpoint(*listener.getsockname()), "t", method="kernel"))
+            asyncio.run(_punch(Endpoint(*listener.getsockname()), "t"))
         assert now_ns() - began < 3 * SECOND
 
 
 def test_clocks_are_suspected_where_they_could_be_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two who begin by the time of day one comes minutes late: the other is told to look at both clocks."""
-    monkeypatch.setattr(punching, "_BLIND_GIVE_UP_NS", 300 * MS)
-    with pytest.raises(Failed, match="no connection with") as raised:
+    monkeypatch.setattr(punch_tries, "_BLIND_GIVE_UP_NS", 300 * MS)
+    with pytest.raises(NoConnection, match="no connection with") as raised:
         asyncio.run(punch_at(Endpoint("127.0.0.1", 9), "t", local_port=_free_port(), tries=1, at_ns=now_ns(), method="kernel"))
     assert "are both clocks right" in raised.value.todo
 
@@ -383,12 +397,12 @@ def test_no_server_no_port_no_sense() -> None:
     """What is wrong before the first packet is said at once."""
     nowhere = Endpoint("127.0.0.1", _free_port())
     with pytest.raises(PartialData, match="no connection to the rendezvous"):
-        asyncio.run(punch(nowhere, "t"))
+        asyncio.run(_punch(nowhere, "t"))
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with pytest.raises(UsageError, match="cannot use local port"):
-            asyncio.run(punch(nowhere, "t", local_port=taken.getsockname()[1]))
+            asyncio.run(_punch(nowhere, "t", local_port=taken.getsockname()[1]))
     with pytest.raises(BadParameter, match="instant"):
         asyncio.run(punch_at(nowhere, "t", local_port=0, tries=1, at_ns=now_ns() - 600 * SECOND))
 
@@ -409,12 +423,12 @@ def test_what_cannot_work_is_not_tried(findings: dict[str, Finding], why: str, m
     def outside(plan: Plan, *, inside: bool = False) -> Iterator[Slot]:  # noqa: ARG001  as if behind two NATs
         return slots_of(plan)
 
-    monkeypatch.setattr(punching, "slots_of", outside)
+    monkeypatch.setattr(punch_tries, "slots_of", outside)
 
     async def test(server: Endpoint) -> None:
         began = now_ns()
         for error in await _both(server, findings=findings):
-            assert isinstance(error, Failed)
+            assert isinstance(error, NoConnection)
             assert re.search(why, error.why)
         assert now_ns() - began < 3 * SECOND
 

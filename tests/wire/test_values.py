@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import pickle
 
 import pytest
 from hypothesis import given
@@ -34,11 +33,11 @@ def test_an_address_has_one_spelling() -> None:
 
 
 def test_an_endpoint_is_a_value() -> None:
-    """It does not change, has an order, and goes to another process as it is."""
+    """It does not change, has an order, and can be copied."""
     endpoint = Endpoint("2001:db8::1", 80)
     with pytest.raises(AttributeError):
         endpoint.port = 81
-    assert pickle.loads(pickle.dumps(endpoint)) == copy.deepcopy(endpoint) == endpoint
+    assert copy.deepcopy(endpoint) == endpoint
     assert repr(endpoint) == "Endpoint('2001:db8::1', 80)"
     assert endpoint != ("2001:db8::1", 80)
     assert sorted([Endpoint("192.0.2.2", 1), Endpoint("192.0.2.1", 9), Endpoint("192.0.2.1", 8)]) == [
