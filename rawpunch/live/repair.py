@@ -10,10 +10,12 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rawpunch.errors import MachineCannot
-from rawpunch.tcp.state import Negotiated
+
+if TYPE_CHECKING:
+    from rawpunch.tcp.state import Negotiated
 
 _IP_OPTIONS: Final = 4
 _IPV6_2292PKTOPTIONS: Final = 6
