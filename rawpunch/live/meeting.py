@@ -66,7 +66,7 @@ async def meet(client: RendezvousClient, me: Me, registered: Registered, log: Pu
     log.note(f"registered; our public endpoint is {registered.you}")
     if me.consent is not None and me.consent.address != registered.you.address:
         log.note(f"our NAT has several addresses: the consent to spray {me.consent.address} will not hold")
-    plans = Plans(known_of(me.findings, [*me.seen, registered.you.port]), rtt_finding(client), me.consent)
+    plans = Plans(known_of(me.findings, [registered.you.port, *me.seen]), rtt_finding(client), me.consent)
     if not registered.peers:
         log.note("the other one is not there yet")
     elif len(registered.peers) > 1:

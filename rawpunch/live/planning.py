@@ -39,7 +39,7 @@ class Plans:
         for known, place, plan, theirs in self._made:
             if (known, place) == (peer, side):
                 return plan, theirs
-        theirs = known_of(peer.findings, [*peer.seen, peer.endpoint.port])
+        theirs = known_of(peer.findings, [peer.endpoint.port, *peer.seen])
         sides = (self._mine, theirs) if side == "a" else (theirs, self._mine)
         budget = agreed_budget(self._consent, peer.consent)
         plan = make_plan(*sides, _path(self._rtt, peer.findings.get(RTT_AXIS)), budget=budget)

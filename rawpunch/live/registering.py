@@ -34,7 +34,7 @@ class Me:
     consent: Consent | None = None
     """To be sprayed, if the plan has that."""
     seen: list[int] = field(default_factory=list)
-    """External ports that our NAT allocated before the connection to the server, the last one last."""
+    """External ports that our NAT allocated after that of the connection to the server, the last one last."""
 
 
 def finding_of(document: Mapping[str, Any]) -> Finding:

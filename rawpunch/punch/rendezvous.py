@@ -83,7 +83,7 @@ class Register(RequestLine, frozen=True, kw_only=True):
     findings: Annotated[dict[Word, Finding], Meta(max_length=24)] = field(default_factory=dict)
     """What is known of its NAT, by axis."""
     seen: Annotated[list[Annotated[int, Meta(ge=1, le=65_535)]], Meta(max_length=MAX_PORTS_SEEN)] = field(default_factory=list)
-    """External ports that its NAT allocated lately, the last one last, for prediction."""
+    """External ports that its NAT allocated after this connection's, the last one last, for prediction."""
     consent: Consent | None = None
     """To be sprayed, for the other peers of the room."""
 
