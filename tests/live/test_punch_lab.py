@@ -17,7 +17,7 @@ from rawpunch.channel import Channel
 from rawpunch.lab import wiring
 from rawpunch.lab.lab import Lab
 from rawpunch.punch.consent import MOST_PACKETS, PER_S
-from rawpunch.scene import EXTERNAL, Nat, Scene
+from rawpunch.scene import EXTERNAL, Leg, Nat, Scene
 from rawpunch.units import MS
 from tests.punch.report import Findings, findings_of
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.lab
 
 ONE_WAY_NS = 20 * MS
 ROUND_TRIPS = 6
-"""From both commands' start to the first byte, at most."""
+"""From both calls to the first byte, at most."""
 TRIES = 6
 """A stall of this machine disturbs one; as quick as that it has to be in one of them."""
 
@@ -80,7 +80,7 @@ def pair() -> Iterator[Pair]:
 
 @pytest.mark.parametrize("methods", [("raw", "raw"), ("kernel", "kernel"), ("auto", "kernel")])
 def test_the_first_byte_comes_within_six_round_trips(pair: Pair, methods: tuple[str, str]) -> None:
-    """From both starts to the later first byte, an interpreter's start not counted; nothing stays behind in the hosts."""
+    """From both calls to the later first byte, in processes that run; nothing stays behind in the hosts."""
     took = []
     for _ in range(TRIES):
         found = pair.punch(methods)
@@ -148,6 +148,22 @@ def test_what_is_known_of_the_nats_decides_the_strategy(pair: Pair, nats: tuple[
             break
     assert [one.get("byte") for one in found] == ["!", "!"], found
     assert {one["strategy"] for one in found} == {one["predicted"] for one in found} == {strategy}
+
+
+def test_both_are_introduced_at_one_instant(pair: Pair) -> None:
+    """Though one is farther from the server: the nearer one is told later, and with that both begin."""
+    far = Leg(up_ns=30 * MS, down_ns=30 * MS)
+    pair.lab.change(Scene.symmetric(ONE_WAY_NS).model_copy(update={"leg_b": far}))
+    apart = []
+    for _ in range(TRIES):
+        found = pair.punch(("kernel", "kernel"))
+        assert [one.get("byte") for one in found] == ["!", "!"], found
+        introduced = [one["began_ns"] + one["steps"]["introduced_ns"] for one in found]
+        assert introduced == [one["began_ns"] + one["steps"]["start_ns"] for one in found]
+        apart.append(abs(introduced[0] - introduced[1]))
+        if apart[-1] <= 10 * MS:
+            break
+    assert min(apart) <= 10 * MS, apart  # the ways differ by 20 ms
 
 
 def test_clocks_that_are_minutes_apart_make_no_difference(pair: Pair) -> None:

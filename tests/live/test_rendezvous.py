@@ -110,6 +110,50 @@ def test_peers_learn_of_each_other() -> None:
     _run(test)
 
 
+def test_who_wants_to_meet_is_introduced_by_registering() -> None:
+    """To whoever came last, both without another word; the first one has nobody to be introduced to."""
+
+    async def test() -> None:
+        connect = RendezvousClient.connect
+        async with _server() as (server, endpoint), await connect(endpoint) as alice, await connect(endpoint) as bob:
+            await alice.ask(Register(room=ROOM, name="alice", meet=True), Registered)
+            assert not server.pairs.all
+            await bob.ask(Register(room=ROOM, name="bob", meet=True), Registered)
+            await _news(alice, Joined)
+            to_alice, to_bob = await _news(alice, Introduced), await _news(bob, Introduced)
+            assert to_alice.pair == to_bob.pair
+            assert (to_bob.side, to_bob.peer.name) == ("a", "alice")
+            assert (to_alice.side, to_alice.peer.name) == ("b", "bob")
+            async with await connect(endpoint) as carol:
+                await carol.ask(Register(room=ROOM, name="carol", meet=True), Registered)
+                assert (await _news(carol, Introduced)).peer.name == "bob"
+                await _news(bob, Joined)
+                assert (await _news(bob, Introduced)).peer.name == "carol"
+                assert server.counted.introduced == 2
+            await _news(alice, Joined)
+            assert isinstance(await _news(alice, Left), Left)  # and was not introduced to her
+
+    _run(test)
+
+
+def test_who_wants_to_meet_somebody_who_is_busy_is_refused() -> None:
+    """He is not registered then, and may try again."""
+
+    async def test() -> None:
+        connect = RendezvousClient.connect
+        limits = RendezvousLimits(pairs_per_peer=1)
+        async with _server(limits) as (server, endpoint), _two(endpoint) as (_, bob, _), await connect(endpoint) as carol:
+            with pytest.raises(PartialData, match="full: too many introductions"):
+                await carol.ask(Register(room=ROOM, name="carol", meet=True), Registered)
+            assert server.counted.registered == 2
+            await bob.__aexit__()
+            await _until(lambda: len(server.connections) == 2)
+            await carol.ask(Register(room=ROOM, name="carol", meet=True), Registered)
+            assert (await _news(carol, Introduced)).peer.name == "alice"
+
+    _run(test)
+
+
 def test_an_instant_is_agreed_by_measured_clocks() -> None:
     """Both are told one instant of the server's clock, ahead of them, with both bounds added; here all clocks are one."""
 
