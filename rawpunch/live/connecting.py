@@ -12,35 +12,25 @@ its SYN repeated when the kernel would repeat it.
 from __future__ import annotations
 
 import asyncio
-import errno
 import ipaddress
 import logging
-import os
 import secrets
 import select
 import socket
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
 from typing import Final, Literal
 
 from rawpunch.clock import SPIN_NS, now_ns, sleep_until, spin_until
-from rawpunch.errors import BadParameter, MachineCannot, Malformed
+from rawpunch.errors import BadParameter, MachineCannot
 from rawpunch.live.end import Order
-from rawpunch.live.guard import Guard
-from rawpunch.live.handover_end import HandoverEnd
-from rawpunch.live.kernel_end import KernelEnd
 from rawpunch.live.offering import kernels_offer
-from rawpunch.live.packet_filter import one_flow
+from rawpunch.live.opening import KernelOpening, Opened, RawOpening
 from rawpunch.live.rights import why_not_raw
-from rawpunch.live.sockets import RawPort, TcpInfo, route_to
-from rawpunch.machine import Ending
-from rawpunch.tcp.state import Offer
+from rawpunch.live.sockets import family_of, route_to
 from rawpunch.units import SECOND
-from rawpunch.wire.codec import decode
 from rawpunch.wire.endpoint import Endpoint
-from rawpunch.wire.segment import DEFAULT_TTL, Segment
+from rawpunch.wire.segment import DEFAULT_TTL
 
 Method = Literal["raw", "kernel", "auto"]
 Place = Endpoint | str | tuple[str, int]
@@ -50,27 +40,7 @@ DEFAULT_TIMEOUT_S: Final = 60.0
 _LONGEST_S: Final = 1e9
 _LEAST_ISS: Final = 1 << 28
 """Far from zero: near it, some NATs take a RST with sequence number 0 for one in the window."""
-_ERRNOS: Final = {
-    Ending.REFUSED: errno.ECONNREFUSED,
-    Ending.RESET: errno.ECONNRESET,
-    Ending.UNREACHABLE: errno.EHOSTUNREACH,
-    Ending.TIMED_OUT: errno.ETIMEDOUT,
-}
-_TCP_CLOSE: Final = 7
-"""A state of struct tcp_info (net/tcp_states.h)."""
 _log: Final = logging.getLogger("rawpunch.connect")
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """A connection, and how it came about."""
-
-    sock: socket.socket
-    local: Endpoint
-    remote: Endpoint
-    method: Literal["raw", "kernel"]
-    why: str
-    """Why it was not opened raw; "" if it was, or if `kernel` was asked for."""
 
 
 def connect(
@@ -180,140 +150,6 @@ def _told(opened: Opened) -> Opened:
 # --- one attempt ---
 
 
-class _RawOpening:
-    """An attempt by raw packets: a handover end with a packet socket of its own."""
-
-    events: Final = select.POLLIN
-
-    def __init__(self, order: Order, offer: Offer) -> None:
-        self.order = order
-        self._port = RawPort(one_flow(order.local, order.remote), ipv6=order.remote.is_ipv6)
-        try:
-            self._end = HandoverEnd(order, self._port, offer=offer, shared=True)
-        except BaseException:
-            self._port.close()
-            raise
-        self._taken = False
-
-    def fileno(self) -> int:
-        return self._port.fileno()
-
-    @property
-    def undecided(self) -> bool:
-        return self._end.undecided
-
-    def rest_ns(self) -> int:
-        return _rest_ns(self._end.deadline)
-
-    def launch(self) -> None:
-        self._end.launch(self.order.at_ns)
-
-    def attend(self) -> None:
-        """Take in what has come, and do what is due."""
-        self._hear()
-        deadline = self._end.deadline
-        if self._end.undecided and deadline is not None and deadline <= now_ns():
-            self._end.wake(now_ns())
-
-    def _hear(self) -> None:
-        for octets in self._port.receive():
-            try:
-                packet = decode(octets)
-            except Malformed:
-                continue  # ICMP that is not about a TCP segment
-            if (packet.destination if isinstance(packet, Segment) else packet.quoted.source) == self.order.local:
-                self._end.arrived(packet, now_ns())
-
-    def opened(self, *, blocking: bool) -> Opened:
-        """The connection.
-
-        Raises:
-            OSError: there is none; its errno says why.
-        """
-        self._hear()  # whatever came during the handover is said again now
-        sock = self._end.take()
-        if sock is None:
-            raise _error(self._end.report.ending, self._end.report.cause)
-        if TcpInfo.of(sock).state == _TCP_CLOSE:
-            raise _error(Ending.RESET.value, "the peer reset the connection while it was handed over")
-        sock.setblocking(blocking)
-        self._taken = True
-        return Opened(sock, self.order.local, self.order.remote, "raw", "")
-
-    def close(self) -> None:
-        """Leave nothing behind but the socket, if it was taken."""
-        if not self._taken:
-            self._end.finish(now_ns())
-        self._end.release()
-        threading.Thread(target=self._port.close, name="close").start()  # the kernel takes 15 ms for it, and nobody has to wait
-
-
-class _KernelOpening:
-    """An attempt by the kernel; a guard keeps it silent until the SYN leaves, if this process may have one."""
-
-    events: Final = select.POLLOUT
-
-    def __init__(self, order: Order, why: str) -> None:
-        self.order = order
-        self._why = why
-        self._end = KernelEnd(order)
-        self._guard: Guard | None = None
-        try:
-            with suppress(MachineCannot):
-                self._guard = Guard(order.local, shared=True)
-        except BaseException:
-            self._end.finish(now_ns())
-            raise
-        self._taken = False
-
-    def fileno(self) -> int:
-        return self._end.fileno()
-
-    @property
-    def undecided(self) -> bool:
-        return self._end.undecided
-
-    def rest_ns(self) -> int:
-        return _rest_ns(self._end.deadline)
-
-    def launch(self) -> None:
-        with self._end.other_ttl(self.order.first_ttl):
-            self._end.launch(self.order.at_ns)
-        self._unguard()
-
-    def _unguard(self) -> None:
-        if self._guard is not None:
-            self._guard.close()
-
-    def attend(self) -> None:
-        """Read what the kernel decided, or give up."""
-        poll = select.poll()
-        poll.register(self._end.fileno(), select.POLLOUT)
-        if poll.poll(0):
-            self._end.ready(now_ns())
-        elif self._end.deadline is not None and self._end.deadline <= now_ns():
-            self._end.wake(now_ns())
-
-    def opened(self, *, blocking: bool) -> Opened:
-        """The connection.
-
-        Raises:
-            OSError: there is none; its errno says why.
-        """
-        if self._end.report.ending != Ending.ESTABLISHED.value:
-            raise _error(self._end.report.ending, self._end.report.cause)
-        sock = self._end.take()
-        sock.setblocking(blocking)
-        self._taken = True
-        return Opened(sock, self.order.local, self.order.remote, "kernel", self._why)
-
-    def close(self) -> None:
-        """Leave nothing behind but the socket, if it was taken."""
-        self._unguard()
-        if not self._taken:
-            self._end.finish(now_ns())
-
-
 @contextmanager
 def _opening(
     peer: Place,
@@ -322,7 +158,7 @@ def _opening(
     timeout_s: float,
     at: int | None,
     first_ttl: int = DEFAULT_TTL,
-) -> Iterator[_RawOpening | _KernelOpening]:
+) -> Iterator[RawOpening | KernelOpening]:
     """One attempt, ready to be launched; whatever happens, nothing of it stays but a socket that was taken."""
     if method not in ("raw", "kernel", "auto"):
         raise BadParameter(f"there is no method {method!r}", todo="use raw, kernel or auto")
@@ -346,25 +182,25 @@ def _opening(
         profile="linux",
         first_ttl=first_ttl,
     )
-    opening = _KernelOpening(order, "") if method == "kernel" else _raw_or_not(order, mtu)
+    opening = KernelOpening(order, "") if method == "kernel" else _raw_or_not(order, mtu)
     try:
         yield opening
     finally:
         opening.close()
 
 
-def _raw_or_not(order: Order, mtu: int) -> _RawOpening | _KernelOpening:
+def _raw_or_not(order: Order, mtu: int) -> RawOpening | KernelOpening:
     """By raw packets; by the kernel, if they are not possible and nobody insists on them. Nothing has been sent yet."""
     why = why_not_raw(order.remote)
     if not why:
         try:
-            return _RawOpening(order, kernels_offer(mtu, ipv6=order.remote.is_ipv6))
+            return RawOpening(order, kernels_offer(mtu, ipv6=order.remote.is_ipv6))
         except MachineCannot as error:
             why = error.why
     if order.kind == "raw":
         todo = "use method kernel or auto; rawpunch doctor"
         raise MachineCannot(f"cannot open a connection to {order.remote} raw", why=why, todo=todo)
-    return _KernelOpening(order, why)
+    return KernelOpening(order, why)
 
 
 def _endpoint(place: Place) -> Endpoint:
@@ -382,7 +218,7 @@ def _own_endpoint(local: Place | int | None, source: str) -> Endpoint:
         own = Endpoint(source, own.port) if ipaddress.ip_address(own.address).is_unspecified else own
     if own.port:
         return own
-    with socket.socket(socket.AF_INET6 if own.is_ipv6 else socket.AF_INET, socket.SOCK_STREAM) as sock:
+    with socket.socket(family_of(own), socket.SOCK_STREAM) as sock:
         sock.bind((own.address, 0))
         return Endpoint(own.address, sock.getsockname()[1])
 
@@ -396,12 +232,3 @@ def _check_peer(remote: Endpoint) -> None:
     address = ipaddress.ip_address(remote.address)
     if not remote.port or address.is_multicast or address.is_unspecified or remote.address == "255.255.255.255":
         raise BadParameter(f"{remote} is no endpoint of a peer", todo="give one host's address and a port")
-
-
-def _rest_ns(deadline: int | None) -> int:
-    return SECOND if deadline is None else max(deadline - now_ns(), 0)
-
-
-def _error(ending: str, cause: str) -> OSError:
-    number = _ERRNOS.get(Ending(ending), errno.ECONNABORTED)
-    return OSError(number, f"{os.strerror(number)}{f' ({cause})' if cause else ''}")

@@ -13,7 +13,7 @@ from typing import Final
 
 from rawpunch.clock import now_ns
 from rawpunch.live.kernel_end import CLOSE_BY_RST, overhear_its_death
-from rawpunch.live.rendezvous_server import allow_files
+from rawpunch.live.sockets import allow_files, family_of
 from rawpunch.units import SECOND
 from rawpunch.wire.endpoint import Endpoint
 from rawpunch.wire.segment import DEFAULT_TTL
@@ -76,7 +76,7 @@ async def fan_out(
 
 def _begun(local: Endpoint, remote: Endpoint, first_ttl: int) -> socket.socket | None:
     """A socket whose SYN has left; None where this host has no port or file left for it."""
-    sock = socket.socket(socket.AF_INET6 if remote.is_ipv6 else socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    sock = socket.socket(family_of(remote), socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, CLOSE_BY_RST)

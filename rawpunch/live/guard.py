@@ -14,6 +14,7 @@ import struct
 from typing import Final, Self
 
 from rawpunch.errors import MachineCannot, UsageError
+from rawpunch.live.sockets import family_of
 from rawpunch.wire.endpoint import Endpoint
 
 _SO_ATTACH_FILTER: Final = 26
@@ -64,7 +65,7 @@ class Guard:
     """
 
     def __init__(self, local: Endpoint, *, shared: bool = False) -> None:
-        self._sock = socket.socket(socket.AF_INET6 if local.is_ipv6 else socket.AF_INET, socket.SOCK_STREAM)
+        self._sock = socket.socket(family_of(local), socket.SOCK_STREAM)
         try:
             if shared:
                 self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -29,6 +29,7 @@ from rawpunch.clock import now_ns
 from rawpunch.errors import UsageError
 from rawpunch.live import repair
 from rawpunch.live.guard import deafen, undeafen
+from rawpunch.live.sockets import family_of
 from rawpunch.tcp.handshake import Handshake
 from rawpunch.tcp.state import State
 from rawpunch.wire import seq
@@ -108,7 +109,7 @@ def hand_over(machine: Handshake, prompter: Prompter, catch_up: Callable[[], obj
         raise UsageError(f"a connection in {machine.state} cannot be handed over", todo="hand it over once it is established")
     closed_by_peer = machine.state is State.CLOSE_WAIT
     began_ns = now_ns()
-    sock = socket.socket(socket.AF_INET6 if machine.local.is_ipv6 else socket.AF_INET, socket.SOCK_STREAM)
+    sock = socket.socket(family_of(machine.local), socket.SOCK_STREAM)
     try:
         deafen(sock, unless_marked=prompter.mark)
         repair.begin_repair(sock)

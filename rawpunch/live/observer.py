@@ -29,7 +29,7 @@ from rawpunch.errors import MachineCannot, Malformed, RawpunchError
 from rawpunch.live.limits import Credit, Door, ObserverLimits, Rates
 from rawpunch.live.observer_back import connect_back
 from rawpunch.live.observer_sessions import Logged, NotDone, Session, Sessions
-from rawpunch.live.sockets import RawPort
+from rawpunch.live.sockets import RawPort, family_of
 from rawpunch.probe import messages
 from rawpunch.probe.messages import Answer, Refusal, Refused, Request
 from rawpunch.probe.site import Site, binding_answers
@@ -136,7 +136,7 @@ class Observer:
             self.sessions.port = None
 
     async def _listen(self, endpoint: Endpoint) -> None:
-        family = socket.AF_INET6 if endpoint.is_ipv6 else socket.AF_INET
+        family = family_of(endpoint)
         stream = socket.socket(family, socket.SOCK_STREAM)
         try:
             stream.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -9,6 +9,7 @@ import struct
 from typing import Final
 
 from rawpunch.clock import now_ns
+from rawpunch.live.sockets import family_of
 from rawpunch.probe.messages import Connected, Outcome
 from rawpunch.units import MS
 from rawpunch.wire.endpoint import Endpoint
@@ -30,7 +31,7 @@ async def connect_back(source: Endpoint, to: Endpoint, wait_ms: int, *, number: 
         OSError: the source endpoint is not to be had.
     """
     loop = asyncio.get_running_loop()
-    with socket.socket(socket.AF_INET6 if to.is_ipv6 else socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as sock:
+    with socket.socket(family_of(to), socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST_AT_CLOSE)

@@ -16,7 +16,7 @@ from rawpunch.live.allowance import Allowance
 from rawpunch.live.connecting import Method, open_connection_async
 from rawpunch.live.proving import Prover, Stranger, reset
 from rawpunch.live.punch_log import PunchLog
-from rawpunch.live.sockets import bound
+from rawpunch.live.sockets import bound, family_of
 from rawpunch.punch.plan import NORMAL_TTL, Deed, Move, Side
 from rawpunch.punch.proof import Role
 from rawpunch.punch.slots import Slot
@@ -177,7 +177,7 @@ class Try:
             await _until(at_ns)
             poke(ground.local, ground.remote, move.first_ttl)
         loop = asyncio.get_running_loop()
-        with socket.socket(socket.AF_INET6 if ground.local.is_ipv6 else socket.AF_INET, socket.SOCK_STREAM) as listener:
+        with socket.socket(family_of(ground.local), socket.SOCK_STREAM) as listener:
             listener.setblocking(False)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import resource
 import socket
 from typing import Any, Final, Self, cast
 
@@ -20,7 +19,7 @@ from rawpunch.live.limits import Door, RendezvousLimits
 from rawpunch.live.rendezvous_counted import Counted
 from rawpunch.live.rendezvous_pairs import Pair, Pairs
 from rawpunch.live.rendezvous_plain import PlainPeer, PlainPeers
-from rawpunch.live.sockets import TcpInfo
+from rawpunch.live.sockets import TcpInfo, allow_files, family_of
 from rawpunch.probe.site import Site, binding_answers
 from rawpunch.punch import rendezvous as messages
 from rawpunch.punch.rendezvous import Answer, Refused, Request
@@ -36,7 +35,6 @@ _KERNEL_BUFFER: Final = 1 << 15
 """Octets that the kernel may hold for a peer who does not take them."""
 _MAX_WRONG: Final = 3
 """Lines that are no messages, before a connection is closed."""
-_FILES_BESIDE: Final = 64
 
 
 class Connection(asyncio.Protocol):
@@ -247,7 +245,7 @@ class RendezvousServer:
         await asyncio.sleep(0)  # the loop tells them
 
     async def _listen(self, endpoint: Endpoint, *, plain: bool) -> None:
-        sock = socket.socket(socket.AF_INET6 if endpoint.is_ipv6 else socket.AF_INET, socket.SOCK_STREAM)
+        sock = socket.socket(family_of(endpoint), socket.SOCK_STREAM)
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _KERNEL_BUFFER)
@@ -401,15 +399,6 @@ class RendezvousServer:
         if self.pairs.ready(pair, connection, Readiness(connection.rtt_ns, request.error_ns, request.tolerance_ns), now_ns()):
             self.counted.started += 1
         return None
-
-
-def allow_files(connections: int) -> None:
-    """Raise the number of files that this process may have open, as far as it may itself."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections + _FILES_BESIDE
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 def serve(channel: Channel, addresses: list[str], ports: list[int], plain_port: int = 0) -> None:

@@ -6,6 +6,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import resource
 import socket
 import struct
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ _TIMESPEC: Final = struct.Struct("ll")
 _OCTETS: Final = 65_536
 _TCP_INFO_OCTETS: Final = 232
 _IP_MTU, _IPV6_MTU = 14, 24
+_FILES_BESIDE: Final = 64
 
 
 def family_of(endpoint: Endpoint) -> socket.AddressFamily:
@@ -74,6 +76,15 @@ def begin_stream(server: Endpoint, local: Endpoint | None) -> socket.socket:
     return sock
 
 
+def allow_files(connections: int) -> None:
+    """Raise the number of files that this process may have open, as far as it may itself."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + _FILES_BESIDE
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
+
+
 def bound(local: Endpoint, kind: socket.SocketKind, *options: int) -> socket.socket:
     """A socket that does not block, bound.
 
@@ -86,7 +97,7 @@ def bound(local: Endpoint, kind: socket.SocketKind, *options: int) -> socket.soc
         UsageError: the endpoint is in use, or not of this host.
         MachineCannot: this process may not bind it.
     """
-    sock = socket.socket(socket.AF_INET6 if local.is_ipv6 else socket.AF_INET, kind | socket.SOCK_NONBLOCK)
+    sock = socket.socket(family_of(local), kind | socket.SOCK_NONBLOCK)
     try:
         for option in options:
             sock.setsockopt(socket.SOL_SOCKET, option, 1)

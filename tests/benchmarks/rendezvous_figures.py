@@ -23,7 +23,8 @@ from pathlib import Path
 import numpy as np
 
 from rawpunch.live.limits import RendezvousLimits
-from rawpunch.live.rendezvous_server import RendezvousServer, allow_files
+from rawpunch.live.rendezvous_server import RendezvousServer
+from rawpunch.live.sockets import allow_files
 from rawpunch.probe.site import Site
 from rawpunch.punch import rendezvous as messages
 from rawpunch.punch.rendezvous import Go, Introduce, Introduced, Ready, Register, Registered, Start, room_name

@@ -22,8 +22,9 @@ from rawpunch.channel import Channel
 from rawpunch.clock import now_ns, sleep_until
 from rawpunch.errors import Malformed, RawpunchError
 from rawpunch.live import repair
-from rawpunch.live.connecting import Opened, open_connection, open_connection_async
+from rawpunch.live.connecting import open_connection, open_connection_async
 from rawpunch.live.guard import Guard
+from rawpunch.live.opening import Opened
 from rawpunch.live.packet_filter import one_flow
 from rawpunch.live.rendezvous_client import RendezvousClient
 from rawpunch.live.repair import end_repair
