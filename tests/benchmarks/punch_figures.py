@@ -5,7 +5,8 @@
     python tests/benchmarks/punch_figures.py pairs [count] [seed]      # a count of 0: all of them
 
 A first byte's time counts from the later of both calls to the later of both first bytes, with the interpreter and its imports
-started before; of commands, from the later start of both processes, interpreter and all. Pairs of personas (and of no NAT at all)
+started before; of commands, from the later start of both processes, interpreter and all, and beside it in the same run what two
+commands of Typer's take that do nothing at all. Pairs of personas (and of no NAT at all)
 are drawn, none twice, or all are taken; each side is told the truth about its own NAT, as a complete probe would find it, and
 each pair punches by raw packets and by the kernel.
 """
@@ -15,12 +16,14 @@ from __future__ import annotations
 import itertools
 import random
 import statistics
+import subprocess
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 from rawpunch.channel import Channel
+from rawpunch.clock import now_ns
 from rawpunch.errors import RawpunchError
 from rawpunch.lab import wiring
 from rawpunch.lab.lab import Lab
@@ -37,6 +40,13 @@ _PORTS = [range(first, first + 16) for first in range(7800, 7928, 16)]
 """Of as many servers, a port for each punch in turn: for a minute the last one is at TIME-WAIT there, with external ports that a
 NAT made anew gives again."""
 METHODS = ("raw", "kernel")
+_NOTHING = """
+import typer
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+@app.command()
+def nothing() -> None: pass
+app()
+"""
 _TRIES = 3
 _numbers = itertools.count()
 _servers = itertools.cycle(f"192.0.2.2:{port}" for ports in _PORTS for port in ports)
@@ -69,6 +79,15 @@ def punch(hosts: list[Channel], method: str, findings: tuple[dict[str, Any], dic
     return [host.receive()[0] for host in hosts]
 
 
+def nothing() -> float:
+    """Round trips that two commands take that do nothing, started at once, to the later end."""
+    began_ns = now_ns()
+    both = [subprocess.Popen([sys.executable, "-c", _NOTHING]) for _ in range(2)]
+    for process in both:
+        process.wait()
+    return (now_ns() - began_ns) / (2 * ONE_WAY_NS)
+
+
 def first_byte(count: int, *, commands: bool = False) -> None:
     """Round trips to the first byte, by method: of calls in processes that run already, or of commands."""
     with Lab(Scene.symmetric(ONE_WAY_NS)) as lab:
@@ -81,8 +100,10 @@ def first_byte(count: int, *, commands: bool = False) -> None:
             hosts, _ = start(lab)
         for method in ("kernel", "raw"):
             punch(hosts, method, ({}, {}))  # caches
-            took = []
+            took, idle = [], []
             for _ in range(count):
+                if commands:
+                    idle.append(nothing())
                 found = punch(hosts, method, ({}, {}))
                 if any(one.get("byte") != "!" for one in found):
                     raise SystemExit(f"a punch failed: {found}")
@@ -93,6 +114,7 @@ def first_byte(count: int, *, commands: bool = False) -> None:
             print(
                 f"{method}: n={count}, median {statistics.median(took):.2f} round trips of 40 ms, "
                 f"p95 {took[int(0.95 * count)]:.2f}, worst {took[-1]:.2f}, {100 * share:.0f} % within 6"
+                + (f"; two commands that do nothing: median {statistics.median(idle):.2f}" if commands else "")
             )
 
 
