@@ -27,6 +27,8 @@ def resolved(text: str, port: int | None, *, udp: bool = False, ipv4: bool = Fal
         MachineCannot: names cannot be looked up now.
     """
     name, number = _parted(text, port)
+    if _is_address(name, ipv4=ipv4):
+        return [Endpoint(name, number)]
     family, kind = socket.AF_INET if ipv4 else socket.AF_UNSPEC, socket.SOCK_DGRAM if udp else socket.SOCK_STREAM
     try:
         given = [str(info[4][0]) for info in socket.getaddrinfo(name, number, family, kind)]
@@ -39,6 +41,15 @@ def resolved(text: str, port: int | None, *, udp: bool = False, ipv4: bool = Fal
         kind_of = "IPv4 address" if ipv4 else "address"
         raise BadParameter(f"{name!r} has no {kind_of}", why=why, todo="check the name, or give an address") from error
     return [Endpoint(address, number) for address in dict.fromkeys(given)]
+
+
+def _is_address(name: str, *, ipv4: bool) -> bool:
+    """Whether there is nothing to look up; an address with a zone is left to who knows this machine's zones."""
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return address.version == 4 or not (ipv4 or "%" in name)
 
 
 def _parted(text: str, port: int | None) -> tuple[str, int]:

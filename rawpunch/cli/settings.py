@@ -16,7 +16,6 @@ option has is an error and not ignored: a setting that silently does nothing is 
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -34,6 +33,13 @@ def files() -> list[Path]:
     return [Path(config) / "rawpunch" / NAME, Path(NAME)]
 
 
+def _read(path: Path) -> dict[str, Any]:
+    text = path.read_text()
+    import tomllib  # noqa: PLC0415  most starts find no file
+
+    return tomllib.loads(text)
+
+
 def load(commands: frozenset[str]) -> dict[str, Any]:
     """The merged settings, section by section.
 
@@ -47,10 +53,10 @@ def load(commands: frozenset[str]) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for path in files():
         try:
-            found = tomllib.loads(path.read_text())
+            found = _read(path)
         except FileNotFoundError:
             continue
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise Unreadable(f"the settings in {path} cannot be read", why=str(error), todo="mend or remove that file") from error
         for section, entries in found.items():
             if not isinstance(entries, dict):

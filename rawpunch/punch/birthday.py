@@ -83,7 +83,8 @@ def tries_needed(share: float, opened: int, ports: int) -> int | None:
     _check(opened, 0, ports)
     if opened == 0:
         return None
-    return _fewest(lambda tried: without_repetition(opened, tried, ports) >= share, ports)
+    enough = math.ceil(-math.log1p(-share) * ports / opened) + 1  # with repetition, where 1 - k/N is at most exp(-k/N)
+    return _fewest(lambda tried: without_repetition(opened, tried, ports) >= share, min(enough, ports))
 
 
 @lru_cache(maxsize=256)
@@ -96,7 +97,8 @@ def pairs_needed(share: float, ports: int) -> int:
     if not 0 < share < 1:
         raise BadParameter(f"odds of {share} cannot be asked for", todo="say something between 0 and 1")
     _check(0, 0, ports)
-    return _fewest(lambda each: without_repetition(each, each, ports) >= share, ports)
+    enough = math.ceil(math.sqrt(-math.log1p(-share) * ports)) + 1  # as above
+    return _fewest(lambda each: without_repetition(each, each, ports) >= share, min(enough, ports))
 
 
 def _fewest(enough: Callable[[int], bool], most: int) -> int:
