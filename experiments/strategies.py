@@ -14,7 +14,7 @@ from rawpunch.study.aiming import Aim
 from rawpunch.study.experiment import Attempt, Cell, Factor, Level, Verdict, Word, judge
 from rawpunch.study.make_up import make_up
 from rawpunch.units import MS
-from rawpunch.wire.segment import DEFAULT_TTL
+from rawpunch.wire.ttl import DEFAULT_TTL
 
 if TYPE_CHECKING:
     import pandas as pd

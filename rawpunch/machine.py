@@ -12,10 +12,11 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from rawpunch.wire.endpoint import Flow
-from rawpunch.wire.segment import Packet
+if TYPE_CHECKING:
+    from rawpunch.wire.endpoint import Flow
+    from rawpunch.wire.segment import Packet
 
 # --- stimuli ---
 

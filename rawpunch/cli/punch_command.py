@@ -201,8 +201,10 @@ def _document(punched: Punched) -> dict[str, Any]:
 
 
 def _show_ladder(log: PunchLog, server: Endpoint | None) -> None:
+    from rawpunch.live.punch_ladder import ladder
+
     output.say("what was seen:")
-    for line in log.ladder(without=server):
+    for line in ladder(log, without=server):
         output.say(line)
     if not log.has_packets:
         output.say("(packets are seen by who may open packet sockets: CAP_NET_RAW)")

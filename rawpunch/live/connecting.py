@@ -19,18 +19,20 @@ import select
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from rawpunch.clock import SPIN_NS, now_ns, sleep_until, spin_until
 from rawpunch.errors import BadParameter, MachineCannot
 from rawpunch.live.end import Order
-from rawpunch.live.offering import kernels_offer
-from rawpunch.live.opening import KernelOpening, Opened, RawOpening
+from rawpunch.live.opening import KernelOpening, Opened
 from rawpunch.live.rights import why_not_raw
 from rawpunch.live.sockets import family_of, route_to
 from rawpunch.units import SECOND
 from rawpunch.wire.endpoint import Endpoint
-from rawpunch.wire.segment import DEFAULT_TTL
+from rawpunch.wire.ttl import DEFAULT_TTL
+
+if TYPE_CHECKING:
+    from rawpunch.live.raw_opening import RawOpening
 
 Method = Literal["raw", "kernel", "auto"]
 Place = Endpoint | str | tuple[str, int]
@@ -193,8 +195,10 @@ def _raw_or_not(order: Order, mtu: int) -> RawOpening | KernelOpening:
     """By raw packets; by the kernel, if they are not possible and nobody insists on them. Nothing has been sent yet."""
     why = why_not_raw(order.remote)
     if not why:
+        from rawpunch.live.raw_opening import RawOpening  # noqa: PLC0415  the kernel needs no handshake of ours
+
         try:
-            return RawOpening(order, kernels_offer(mtu, ipv6=order.remote.is_ipv6))
+            return RawOpening(order, mtu)
         except MachineCannot as error:
             why = error.why
     if order.kind == "raw":

@@ -7,12 +7,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from rawpunch.machine import Ending
-from rawpunch.tcp.handshake import Handshake
-from rawpunch.tcp.profiles import profile
-from rawpunch.tcp.state import Offer
-from rawpunch.tcp.trying import Habits, Trying
 from rawpunch.wire.endpoint import Endpoint
-from rawpunch.wire.segment import DEFAULT_TTL
+from rawpunch.wire.ttl import DEFAULT_TTL
 
 
 class Scheduler(enum.StrEnum):
@@ -59,20 +55,6 @@ class Order:
     """Instant at which a raw end is told of the peer's SYN by a third party, and goes on as if it had come; 0 for never."""
     peer_iss: int = 0
     """The initial sequence number that it is told then."""
-
-    def machine(self, offer: Offer | None = None) -> Handshake:
-        """The handshake of a raw end.
-
-        Args:
-            offer: what its SYN offers; None for the profile's own.
-
-        Raises:
-            UnknownName: there is no such profile.
-        """
-        own, habits = profile(self.profile), Habits(self.first_ttl, self.retry_ns, self.give_up_ns, self.told_ns, self.peer_iss)
-        if habits.any:
-            return Trying(self.local, self.remote, iss=self.iss, profile=own, habits=habits, offer=offer)
-        return Handshake(self.local, self.remote, iss=self.iss, profile=own, offer=offer)
 
     def to_message(self) -> dict[str, Any]:
         """As a JSON-able message."""

@@ -16,7 +16,7 @@ from rawpunch.live.kernel_end import CLOSE_BY_RST, overhear_its_death
 from rawpunch.live.sockets import allow_files, family_of
 from rawpunch.units import SECOND
 from rawpunch.wire.endpoint import Endpoint
-from rawpunch.wire.segment import DEFAULT_TTL
+from rawpunch.wire.ttl import DEFAULT_TTL
 
 _BATCH: Final = 16
 """Connections that are begun between two looks at the clock."""

@@ -15,7 +15,7 @@ from rawpunch.errors import UsageError
 from rawpunch.live.end import Order, Report
 from rawpunch.live.sockets import TcpInfo, bound
 from rawpunch.machine import Ending
-from rawpunch.wire.segment import DEFAULT_TTL
+from rawpunch.wire.ttl import DEFAULT_TTL
 
 ENDINGS: Final = {
     errno.ECONNREFUSED: Ending.REFUSED,

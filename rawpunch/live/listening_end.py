@@ -14,7 +14,8 @@ from rawpunch.machine import Ending
 from rawpunch.wire.codec import encode
 from rawpunch.wire.endpoint import Endpoint
 from rawpunch.wire.options import Mss
-from rawpunch.wire.segment import DEFAULT_TTL, Flags, Segment
+from rawpunch.wire.segment import Flags, Segment
+from rawpunch.wire.ttl import DEFAULT_TTL
 
 
 class ListeningEnd:

@@ -1,4 +1,4 @@
-"""One attempt at a connection, by raw packets or by the kernel: launched, attended to until it is decided, and closed.
+"""One attempt at a connection: launched, attended to until it is decided, and closed; here by the kernel.
 
 What stays behind is the socket, if it was taken, and nothing else.
 """
@@ -9,25 +9,18 @@ import errno
 import os
 import select
 import socket
-import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from rawpunch.clock import now_ns
-from rawpunch.errors import MachineCannot, Malformed
+from rawpunch.errors import MachineCannot
 from rawpunch.live.end import Order
 from rawpunch.live.guard import Guard
-from rawpunch.live.handover_end import HandoverEnd
 from rawpunch.live.kernel_end import KernelEnd
-from rawpunch.live.packet_filter import one_flow
-from rawpunch.live.sockets import RawPort, TcpInfo
 from rawpunch.machine import Ending
-from rawpunch.tcp.state import Offer
 from rawpunch.units import SECOND
-from rawpunch.wire.codec import decode
 from rawpunch.wire.endpoint import Endpoint
-from rawpunch.wire.segment import Segment
 
 _ERRNOS: Final = {
     Ending.REFUSED: errno.ECONNREFUSED,
@@ -35,8 +28,6 @@ _ERRNOS: Final = {
     Ending.UNREACHABLE: errno.EHOSTUNREACH,
     Ending.TIMED_OUT: errno.ETIMEDOUT,
 }
-_TCP_CLOSE: Final = 7
-"""A state of struct tcp_info (net/tcp_states.h)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,87 +40,6 @@ class Opened:
     method: Literal["raw", "kernel"]
     why: str
     """Why it was not opened raw; "" if it was, or if `kernel` was asked for."""
-
-
-class RawOpening:
-    """An attempt by raw packets: a handover end with a packet socket of its own.
-
-    Args:
-        order: what to do.
-        offer: what its SYN offers.
-
-    Raises:
-        UsageError: the local port is in use.
-        MachineCannot: this process lacks what raw packets take.
-    """
-
-    events: Final = select.POLLIN
-
-    def __init__(self, order: Order, offer: Offer) -> None:
-        self.order = order
-        self._port = RawPort(one_flow(order.local, order.remote), ipv6=order.remote.is_ipv6)
-        try:
-            self._end = HandoverEnd(order, self._port, offer=offer, shared=True)
-        except BaseException:
-            self._port.close()
-            raise
-        self._taken = False
-
-    def fileno(self) -> int:
-        """What becomes readable when a packet has come."""
-        return self._port.fileno()
-
-    @property
-    def undecided(self) -> bool:
-        """Whether there is anything left to attend to."""
-        return self._end.undecided
-
-    def rest_ns(self) -> int:
-        """How long nothing is due."""
-        return _rest_ns(self._end.deadline)
-
-    def launch(self) -> None:
-        """Send the SYN."""
-        self._end.launch(self.order.at_ns)
-
-    def attend(self) -> None:
-        """Take in what has come, and do what is due."""
-        self._hear()
-        deadline = self._end.deadline
-        if self._end.undecided and deadline is not None and deadline <= now_ns():
-            self._end.wake(now_ns())
-
-    def _hear(self) -> None:
-        for octets in self._port.receive():
-            try:
-                packet = decode(octets)
-            except Malformed:
-                continue  # ICMP that is not about a TCP segment
-            if (packet.destination if isinstance(packet, Segment) else packet.quoted.source) == self.order.local:
-                self._end.arrived(packet, now_ns())
-
-    def opened(self, *, blocking: bool) -> Opened:
-        """The connection.
-
-        Raises:
-            OSError: there is none; its errno says why.
-        """
-        self._hear()  # whatever came during the handover is said again now
-        sock = self._end.take()
-        if sock is None:
-            raise _error(self._end.report.ending, self._end.report.cause)
-        if TcpInfo.of(sock).state == _TCP_CLOSE:
-            raise _error(Ending.RESET.value, "the peer reset the connection while it was handed over")
-        sock.setblocking(blocking)
-        self._taken = True
-        return Opened(sock, self.order.local, self.order.remote, "raw", "")
-
-    def close(self) -> None:
-        """Leave nothing behind but the socket, if it was taken."""
-        if not self._taken:
-            self._end.finish(now_ns())
-        self._end.release()
-        threading.Thread(target=self._port.close, name="close").start()  # the kernel takes 15 ms for it, and nobody has to wait
 
 
 class KernelOpening:
@@ -169,7 +79,7 @@ class KernelOpening:
 
     def rest_ns(self) -> int:
         """How long nothing is due."""
-        return _rest_ns(self._end.deadline)
+        return rest_of(self._end.deadline)
 
     def launch(self) -> None:
         """Send the SYN, and let the kernel hear."""
@@ -197,7 +107,7 @@ class KernelOpening:
             OSError: there is none; its errno says why.
         """
         if self._end.report.ending != Ending.ESTABLISHED.value:
-            raise _error(self._end.report.ending, self._end.report.cause)
+            raise error_of(self._end.report.ending, self._end.report.cause)
         sock = self._end.take()
         sock.setblocking(blocking)
         self._taken = True
@@ -210,10 +120,12 @@ class KernelOpening:
             self._end.finish(now_ns())
 
 
-def _rest_ns(deadline: int | None) -> int:
+def rest_of(deadline: int | None) -> int:
+    """How long nothing is due, in ns, by an end's deadline."""
     return SECOND if deadline is None else max(deadline - now_ns(), 0)
 
 
-def _error(ending: str, cause: str) -> OSError:
+def error_of(ending: str, cause: str) -> OSError:
+    """How an opening ended, as an error of the system's."""
     number = _ERRNOS.get(Ending(ending), errno.ECONNABORTED)
     return OSError(number, f"{os.strerror(number)}{f' ({cause})' if cause else ''}")

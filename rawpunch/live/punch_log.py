@@ -11,11 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from rawpunch.clock import now_ns
-from rawpunch.errors import Malformed
-from rawpunch.units import MS, SECOND
-from rawpunch.wire.codec import PROTO_ICMP, PROTO_TCP, decode
-from rawpunch.wire.endpoint import Endpoint
-from rawpunch.wire.segment import IcmpError, Packet
+from rawpunch.units import SECOND
 
 _ETH_P_ALL: Final = 0x0003
 _SO_TIMESTAMPNS: Final = 35
@@ -34,21 +30,12 @@ class Note:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Passed:
-    """A packet that left or came."""
-
-    at_ns: int
-    outgoing: bool
-    packet: Packet
-
-
 def of_port(port: int) -> bytes:
     """A classic BPF program that passes TCP segments from or to a port, first fragments only, and ICMP (linux/filter.h)."""
     lines = [  # code, jump if true, jump if false, operand; offsets count from the IP header
         (0x30, 0, 0, 9),  # the protocol
-        (0x15, 8, 0, PROTO_ICMP),
-        (0x15, 0, 8, PROTO_TCP),
+        (0x15, 8, 0, socket.IPPROTO_ICMP),
+        (0x15, 0, 8, socket.IPPROTO_TCP),
         (0x28, 0, 0, 6),  # the fragment's offset
         (0x45, 6, 0, 0x1FFF),
         (0xB1, 0, 0, 0),  # the header's length
@@ -105,8 +92,8 @@ class PunchLog:
         self._sock = sock
         return True
 
-    def packets(self) -> Iterator[Passed]:
-        """The packets since the last call."""
+    def octets(self) -> Iterator[tuple[int, bool, bytes]]:
+        """The packets since the last call, from their IP headers on: when they passed in ns, and whether they left."""
         while self._sock is not None:
             try:
                 octets, ancillary, _, address = self._sock.recvmsg(_OCTETS, 64)
@@ -114,41 +101,9 @@ class PunchLog:
                 return
             stamps = [data for level, kind, data in ancillary if (level, kind) == (socket.SOL_SOCKET, _SO_TIMESTAMPNS)]
             seconds, rest = _TIMESPEC.unpack(stamps[0]) if stamps else divmod(now_ns(), SECOND)
-            try:
-                packet = decode(octets)
-            except Malformed:
-                continue  # ICMP that speaks of no segment, or IPv6
-            yield Passed(seconds * SECOND + rest, address[2] == _OUTGOING, packet)
+            yield seconds * SECOND + rest, address[2] == _OUTGOING, octets
 
     @property
     def has_packets(self) -> bool:
         """Whether packets were kept."""
         return self._sock is not None
-
-    def ladder(self, *, without: Endpoint | None = None, most: int = 60) -> list[str]:
-        """Notes and packets in the order of their time, as lines; what is too much in the middle is left out.
-
-        Args:
-            without: whose packets are left out: those of a rendezvous server.
-            most: lines at most.
-        """
-        rows = [(note.at_ns, f"      {note.text}") for note in self.notes]
-        rows += [(passed.at_ns, _line(passed)) for passed in self.packets() if without not in _ends(passed.packet)]
-        rows.sort(key=lambda row: row[0])
-        lines = [f"{(at - rows[0][0]) / MS:10.1f} ms  {text}" for at, text in rows]
-        if len(lines) <= most:
-            return lines
-        half = most // 2
-        return [*lines[:half], f"{'':13}... {len(lines) - 2 * half} lines ...", *lines[-half:]]
-
-
-def _ends(packet: Packet) -> tuple[Endpoint, ...]:
-    segment = packet.quoted if isinstance(packet, IcmpError) else packet
-    return segment.source, segment.destination
-
-
-def _line(passed: Passed) -> str:
-    packet, arrow = passed.packet, "-->" if passed.outgoing else "<--"
-    if isinstance(packet, IcmpError):
-        return f"{arrow}   {packet.kind} about {packet.quoted.destination}"
-    return f"{arrow}   {packet.kind} {f'to {packet.destination}' if passed.outgoing else f'from {packet.source}'}"

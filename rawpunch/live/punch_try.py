@@ -17,11 +17,12 @@ from rawpunch.live.connecting import Method, open_connection_async
 from rawpunch.live.proving import Prover, Stranger, reset
 from rawpunch.live.punch_log import PunchLog
 from rawpunch.live.sockets import bound, family_of
-from rawpunch.punch.plan import NORMAL_TTL, Deed, Move, Side
+from rawpunch.punch.plan import Deed, Move, Side
 from rawpunch.punch.proof import Role
 from rawpunch.punch.slots import Slot
 from rawpunch.units import MS, SECOND
 from rawpunch.wire.endpoint import Endpoint
+from rawpunch.wire.ttl import DEFAULT_TTL
 
 _AGAIN_NS: Final = 250 * MS
 """How long after a RST the same port tries again."""
@@ -163,7 +164,7 @@ class Try:
                 ground.log.note(f"opened to {opened.remote}, {opened.method}; now each proves who it is")
                 if await self._prove(opened.sock, opened.remote, opened.method, opened.why):
                     return
-            at_ns, first_ttl = now_ns() + _AGAIN_NS, NORMAL_TTL
+            at_ns, first_ttl = now_ns() + _AGAIN_NS, DEFAULT_TTL
 
     def _tell_once(self, text: str) -> None:
         if text not in self._told:

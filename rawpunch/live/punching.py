@@ -136,6 +136,9 @@ async def punch(
             answer = registering.register(client, me)
             from rawpunch.live import meeting, punch_tries  # noqa: PLC0415  while the answer is on its way
 
+            if begun.method != "kernel":
+                from rawpunch.live import raw_opening  # noqa: F401, PLC0415  there is no time for it when it begins
+
             met = await meeting.meet(client, me, await answer, log)
             planned(met)
             check_peer(met.peer)

@@ -8,6 +8,7 @@ from rawpunch.clock import now_ns
 from rawpunch.errors import Malformed
 from rawpunch.live.end import Order, Report
 from rawpunch.live.guard import Guard
+from rawpunch.live.machines import machine_of
 from rawpunch.live.sockets import RawPort
 from rawpunch.machine import Abort, Arrived, Changed, Concluded, Delivered, Ending, Open, Send, Stimulus, Woke
 from rawpunch.tcp.state import Offer
@@ -43,7 +44,7 @@ class RawEnd:
         self._port = port
         self._early = bytearray()
         self._guard = Guard(order.local, shared=shared)
-        self._machine = order.machine(offer)
+        self._machine = machine_of(order, offer)
         self._syn = self._machine.prepare_syn(order.at_ns)
         self._syn_bytes = craft(self._syn)
 

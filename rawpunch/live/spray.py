@@ -31,7 +31,8 @@ from rawpunch.punch.consent import MOST_PACKETS, PER_S
 from rawpunch.units import MS, SECOND
 from rawpunch.wire.codec import encode, packed_address
 from rawpunch.wire.endpoint import Endpoint
-from rawpunch.wire.segment import DEFAULT_TTL, Flags, Segment
+from rawpunch.wire.segment import Flags, Segment
+from rawpunch.wire.ttl import DEFAULT_TTL
 
 FREE_PACKETS: Final = 1_000_000
 """In the lab."""

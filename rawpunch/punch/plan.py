@@ -22,6 +22,7 @@ from rawpunch.punch.birthday import SHARES, Budget, Shares, afford, afford_both,
 from rawpunch.punch.known import Known
 from rawpunch.punch.ports import Guess, Kind
 from rawpunch.units import MS, SECOND, format_duration
+from rawpunch.wire.ttl import DEFAULT_TTL
 
 if TYPE_CHECKING:
     from rawpunch.punch.predict import Forecast
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 Side = Literal["a", "b"]
 SIDES: Final[tuple[Side, Side]] = ("a", "b")
 
-NORMAL_TTL: Final = 64
 _GIVE_UP_NS: Final = 3 * SECOND
 _TRIES: Final = 3
 """Of a step that chance has a part in or that a stall may spoil."""
@@ -105,7 +105,7 @@ class Move:
     """Ports of the other that are aimed at, the likeliest first; none where it is the one that an observer told."""
     syns: int = 1
     """Connections that it opens, or tries."""
-    first_ttl: int = NORMAL_TTL
+    first_ttl: int = DEFAULT_TTL
     """Time to live of the first SYN, or of all that HOLD sends."""
 
 
@@ -271,13 +271,13 @@ def _step(
     match answer.strategy:
         case Strategy.REVERSAL | Strategy.POKED_REVERSAL:
             poked = answer.strategy is Strategy.POKED_REVERSAL
-            ttl = path.nat_hops[SIDES.index(first)] + 1 if poked else NORMAL_TTL
+            ttl = path.nat_hops[SIDES.index(first)] + 1 if poked else DEFAULT_TTL
             waits = Move(Deed.POKE if poked else Deed.LISTEN, first_ttl=ttl)
             comes = Move(Deed.OPEN, path.start_error_ns + MS)
             return _of(answer, certainty, first, waits, comes)
         case Strategy.ORDERED | Strategy.LOW_TTL:
             dies = answer.strategy is Strategy.LOW_TTL
-            ttl = path.nat_hops[SIDES.index(first)] + 1 if dies else NORMAL_TTL
+            ttl = path.nat_hops[SIDES.index(first)] + 1 if dies else DEFAULT_TTL
             mine, other = Move(Deed.OPEN, first_ttl=ttl), Move(Deed.OPEN, path.late_ns)
             return replace(_of(answer, certainty, first, mine, other), tries=_TRIES)
         case Strategy.PREDICTION:
@@ -334,7 +334,7 @@ def _spray(
     mine, other = nats if drawing == "a" else nats[::-1]
     shares = _shares(*nats, answer.first, budget)
     speaks = other is None or other.unsolicited is not UnsolicitedAnswer.DROP
-    ttl = path.nat_hops[SIDES.index(drawing)] + 1 if speaks and not (mine and mine.icmp_closes) else NORMAL_TTL
+    ttl = path.nat_hops[SIDES.index(drawing)] + 1 if speaks and not (mine and mine.icmp_closes) else DEFAULT_TTL
     opened_ns = shares.opened * SECOND // budget.per_s
     hold = Move(Deed.HOLD, syns=shares.opened, first_ttl=ttl)
     tries = Move(Deed.TRY, opened_ns + path.start_error_ns + MS, syns=shares.tried)
@@ -394,7 +394,7 @@ def _details(step: Step) -> Iterator[str]:
 
 def _moved(move: Move) -> str:
     when = "at the start" if move.begins_ns == 0 else f"{format_duration(move.begins_ns)} after the start"
-    ttl = "" if move.first_ttl == NORMAL_TTL else f" with a time to live of {move.first_ttl}, to die beyond its own NAT"
+    ttl = "" if move.first_ttl == DEFAULT_TTL else f" with a time to live of {move.first_ttl}, to die beyond its own NAT"
     match move.deed:
         case Deed.LISTEN:
             return f"listens {when}"

@@ -16,7 +16,7 @@ from rawpunch.sim.host import SimEnd
 from rawpunch.sim.world import World
 from rawpunch.units import SECOND
 from rawpunch.wire.endpoint import MAX_PORT, Endpoint
-from rawpunch.wire.segment import DEFAULT_TTL
+from rawpunch.wire.ttl import DEFAULT_TTL
 
 LOW_TTL: Final = 2
 """A SYN with this time to live passes its own NAT and dies in the core."""

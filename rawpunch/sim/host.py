@@ -11,7 +11,8 @@ from rawpunch.machine import Abort, Arrived, Changed, Concluded, Effect, Ending,
 from rawpunch.replay.player import Player
 from rawpunch.tcp.handshake import Handshake
 from rawpunch.wire.endpoint import Endpoint
-from rawpunch.wire.segment import DEFAULT_TTL, Flags, IcmpError, Packet, Segment
+from rawpunch.wire.segment import Flags, IcmpError, Packet, Segment
+from rawpunch.wire.ttl import DEFAULT_TTL
 
 _TIME_EXCEEDED: Final = 11
 

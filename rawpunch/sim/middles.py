@@ -10,8 +10,9 @@ from rawpunch.nat.behavior import Behavior
 from rawpunch.nat.box import INSIDE, OUTSIDE, NatBox
 from rawpunch.nat.mappings import Dice
 from rawpunch.wire.options import Mss
-from rawpunch.wire.segment import DEFAULT_TTL, Flags, Segment
+from rawpunch.wire.segment import Flags, Segment
 from rawpunch.wire.seq import add
+from rawpunch.wire.ttl import DEFAULT_TTL
 
 
 class TwoNats:

@@ -13,7 +13,7 @@ from rawpunch.sim.host import SimEnd
 from rawpunch.sim.world import World
 from rawpunch.units import MS, SECOND
 from rawpunch.wire.endpoint import Endpoint
-from rawpunch.wire.segment import DEFAULT_TTL
+from rawpunch.wire.ttl import DEFAULT_TTL
 
 _FIRST_HELD: Final = 2_000
 """Inside ports of the side that opens many: from here on."""

@@ -26,7 +26,8 @@ from rawpunch.sim.host import End, Host, SimEnd, SimPlayer
 from rawpunch.tcp.handshake import Handshake
 from rawpunch.tcp.profiles import LINUX, Profile, profile
 from rawpunch.wire.endpoint import Endpoint
-from rawpunch.wire.segment import DEFAULT_TTL, IcmpError, Packet, Segment
+from rawpunch.wire.segment import IcmpError, Packet, Segment
+from rawpunch.wire.ttl import DEFAULT_TTL
 
 _LOW_ISS: Final = 1 << 28
 """Initial sequence numbers lie above: near zero, a RST with sequence number 0 looks as if it were in the window."""

@@ -43,7 +43,7 @@ from rawpunch.scene import Scene
 from rawpunch.study.aiming import Aim
 from rawpunch.study.staged import Staged
 from rawpunch.units import MS, SECOND, US, format_duration, parse_duration_ns
-from rawpunch.wire.segment import DEFAULT_TTL
+from rawpunch.wire.ttl import DEFAULT_TTL
 
 if TYPE_CHECKING:
     from rawpunch.dataset.store import Dataset

@@ -17,6 +17,7 @@ from rawpunch.capture.pcapng import RAW_IP, Interface, Recorded, write_pcapng
 from rawpunch.errors import BadParameter
 from rawpunch.live.end import Order
 from rawpunch.live.listening_end import poke_of
+from rawpunch.live.machines import machine_of
 from rawpunch.machine import Abort, Changed, Listen
 from rawpunch.nat import personas
 from rawpunch.replay.part import Part
@@ -196,7 +197,7 @@ def _end(world: World, host: str, order: Order) -> End:
         if poke is not None:
             world.at(order.at_ns, world.host(host).emit, poke)
         return listening
-    end = SimEnd(order.machine(), give_up_ns=order.give_up_ns)
+    end = SimEnd(machine_of(order), give_up_ns=order.give_up_ns)
     world.host(host).add(end)
     world.open(host, end, order.at_ns)
     return end

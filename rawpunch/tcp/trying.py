@@ -20,8 +20,9 @@ from rawpunch.tcp.handshake import Handshake
 from rawpunch.tcp.profiles import Profile
 from rawpunch.tcp.state import Offer
 from rawpunch.wire.endpoint import Endpoint
-from rawpunch.wire.segment import DEFAULT_TTL, Flags, IcmpError, Segment
+from rawpunch.wire.segment import Flags, IcmpError, Segment
 from rawpunch.wire.seq import add
+from rawpunch.wire.ttl import DEFAULT_TTL
 
 _TIME_EXCEEDED: Final = (11, 3)
 """ICMP, ICMPv6."""

@@ -26,7 +26,8 @@ from rawpunch.wire.options import (
     Unknown,
     WindowScale,
 )
-from rawpunch.wire.segment import DEFAULT_TTL, MAX_WINDOW, Flags, Segment
+from rawpunch.wire.segment import MAX_WINDOW, Flags, Segment
+from rawpunch.wire.ttl import DEFAULT_TTL
 
 _KINDS: Final = {
     "SYN": Flags.SYN,

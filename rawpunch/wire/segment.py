@@ -10,9 +10,9 @@ from rawpunch.errors import Malformed
 from rawpunch.wire import seq as sequence
 from rawpunch.wire.endpoint import Endpoint, Flow
 from rawpunch.wire.options import Option, Timestamps
+from rawpunch.wire.ttl import DEFAULT_TTL
 
 MAX_WINDOW: Final = 65_535
-DEFAULT_TTL: Final = 64
 
 _Opt = TypeVar("_Opt", bound=Option)
 

@@ -11,7 +11,9 @@ import time
 from itertools import islice, product
 
 from rawpunch.machine import Arrived
-from rawpunch.nat import INSIDE, OUTSIDE, Behavior, NatBox, personas
+from rawpunch.nat import personas
+from rawpunch.nat.behavior import Behavior
+from rawpunch.nat.box import INSIDE, OUTSIDE, NatBox
 from rawpunch.scene import Nat, Scene
 from rawpunch.sim import Trial, punch
 from rawpunch.units import MS

@@ -19,6 +19,7 @@ import pytest
 from rawpunch.clock import now_ns
 from rawpunch.errors import BadParameter, NoConnection, PartialData, PolicyRefused, RawpunchError, UsageError
 from rawpunch.live import allowance, meeting, punch_tries, registering, rendezvous_client
+from rawpunch.live.punch_ladder import ladder
 from rawpunch.live.punch_log import PunchLog
 from rawpunch.live.punching import Punched, begin, punch, punch_at
 from rawpunch.live.rendezvous_client import RendezvousClient
@@ -245,7 +246,7 @@ def test_a_server_that_lies_gains_nothing(says: bytes | None, why: str) -> None:
         for writer in held:  # one says nothing at all until the try is over
             writer.transport.abort()
         assert why in raised.value.why
-        assert any(str(victim) in line for line in log.ladder())
+        assert any(str(victim) in line for line in ladder(log))
 
     asyncio.run(test())
 

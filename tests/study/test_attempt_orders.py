@@ -10,6 +10,7 @@ import pytest
 from rawpunch.errors import BadParameter
 from rawpunch.live.end import Order
 from rawpunch.live.listening_end import poke_of
+from rawpunch.live.machines import machine_of
 from rawpunch.scene import Scene
 from rawpunch.study.experiment import Attempt
 from rawpunch.study.orders import orders_of
@@ -61,8 +62,8 @@ def test_an_order_survives_its_way_to_another_process() -> None:
 def test_only_who_tries_harder_gets_the_machine_for_it() -> None:
     """Otherwise it is a plain handshake."""
     plain, _ = _orders(Attempt("raw", "raw"))
-    assert type(plain.machine()) is Handshake
-    assert type(replace(plain, retry_ns=MS).machine()) is Trying
+    assert type(machine_of(plain)) is Handshake
+    assert type(machine_of(replace(plain, retry_ns=MS))) is Trying
 
 
 @pytest.mark.parametrize(
