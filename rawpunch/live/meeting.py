@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from rawpunch.clock import now_ns
-from rawpunch.errors import PartialData, RawpunchError
+from rawpunch.errors import Malformed, PartialData, RawpunchError
 from rawpunch.live.planning import Plans, known_of
 from rawpunch.live.punch_log import PunchLog
 from rawpunch.live.registering import Me, rtt_finding
@@ -19,6 +19,7 @@ from rawpunch.live.rendezvous_client import RendezvousClient
 from rawpunch.punch.consent import Consent
 from rawpunch.punch.known import Known
 from rawpunch.punch.plan import Plan, Side
+from rawpunch.punch.proof import Challenge, Role
 from rawpunch.punch.rendezvous import Go, Introduced, Joined, Left, Over, Registered, Start
 from rawpunch.units import SECOND, format_duration
 from rawpunch.wire.endpoint import Endpoint
@@ -43,6 +44,8 @@ class Met:
     other: Known
     consent: Consent | None
     """The peer's, to be sprayed."""
+    challenge: Challenge | None
+    """What each has to prove; None if the peer told no nonce."""
     start_ns: int
     """By our clock."""
     registered_ns: int
@@ -93,10 +96,21 @@ async def meet(client: RendezvousClient, me: Me, registered: Registered, log: Pu
         plan,
         theirs,
         peer.consent,
+        _challenge(client, me, introduced),
         start_ns,
         registered_ns,
         introduced_ns,
     )
+
+
+def _challenge(client: RendezvousClient, me: Me, introduced: Introduced) -> Challenge | None:
+    if not introduced.peer.nonce:
+        return None
+    role = Role.A if introduced.side == "a" else Role.B
+    try:
+        return Challenge.between(role, me.nonce, bytes.fromhex(introduced.peer.nonce))
+    except Malformed as error:
+        raise PartialData(f"the rendezvous server {client.server} makes no sense", why=error.what) from error
 
 
 async def _introduced(client: RendezvousClient, wait_s: float, plans: Plans, there: set[int]) -> tuple[Introduced, int]:

@@ -29,6 +29,8 @@ class Prover:
     role: Role
     several: bool = True
     """Whether more than one connection may come about, of which the leader has to choose one."""
+    challenge: Challenge | None = None
+    """What each has to prove; None if both have yet to say hello."""
     claimed: bool = field(default=False)
 
     async def prove(self, sock: socket.socket, until_ns: int) -> None:
@@ -42,13 +44,11 @@ class Prover:
         Raises:
             Stranger: he did not, or did it on a connection that is not the one.
         """
-        mine = Hello(self.role, secrets.token_bytes(NONCE_OCTETS))
         loop = asyncio.get_running_loop()
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             async with asyncio.timeout(max(until_ns - now_ns(), 0) / SECOND):
-                await loop.sock_sendall(sock, mine.encode())
-                challenge = Challenge(mine, Hello.decode(await _read(sock, HELLO_OCTETS)))
+                challenge = self.challenge or await self._hello(sock)
                 await loop.sock_sendall(sock, challenge.proof(self.key))
                 if not challenge.verify(self.key, await _read(sock, PROOF_OCTETS)):
                     raise Stranger("it does not know the room's token", todo="give both sides the same --room")
@@ -60,6 +60,11 @@ class Prover:
             raise Stranger("it ended the connection before it had proved anything", why=str(error)) from error
         except Malformed as error:
             raise Stranger("it is no peer", why=error.what) from error
+
+    async def _hello(self, sock: socket.socket) -> Challenge:
+        mine = Hello(self.role, secrets.token_bytes(NONCE_OCTETS))
+        await asyncio.get_running_loop().sock_sendall(sock, mine.encode())
+        return Challenge(mine, Hello.decode(await _read(sock, HELLO_OCTETS)))
 
     async def _choose(self, sock: socket.socket, *, leads: bool) -> None:
         if leads:

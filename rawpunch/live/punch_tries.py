@@ -56,6 +56,7 @@ async def by_plan(met: Met, local: Endpoint, token: str, method: Method, log: Pu
         key,
         log,
         Allowance(met.peer.address, key, met.consent, policy),
+        met.challenge,
         *((drawn.low, drawn.high) if drawn is not None else ()),
     )
     slots = slots_of(met.plan, inside=met.inside is not None)

@@ -18,7 +18,7 @@ from rawpunch.live.proving import Prover, Stranger, reset
 from rawpunch.live.punch_log import PunchLog
 from rawpunch.live.sockets import bound, family_of
 from rawpunch.punch.plan import Deed, Move, Side
-from rawpunch.punch.proof import Role
+from rawpunch.punch.proof import Challenge, Role
 from rawpunch.punch.slots import Slot
 from rawpunch.units import MS, SECOND
 from rawpunch.wire.endpoint import Endpoint
@@ -43,6 +43,8 @@ class Ground:
     key: bytes
     log: PunchLog
     allowance: Allowance
+    challenge: Challenge | None = None
+    """What each has to prove, where it is known before."""
     low: int = 1024
     high: int = 65_535
     """Ports among which the other's NAT draws, for a spray."""
@@ -83,7 +85,7 @@ class Try:
         self._begins_ns = start_ns + slot.begins_ns
         self._opened_by_ns = start_ns + slot.opened_by_ns
         self._ends_ns = start_ns + slot.ends_ns
-        self._prover = Prover(ground.key, ground.role, slot.several)
+        self._prover = Prover(ground.key, ground.role, slot.several, ground.challenge)
         self._won: asyncio.Future[Won] = asyncio.get_running_loop().create_future()
         self._tasks: set[asyncio.Task[bool]] = set()
         self._told: set[str] = set()

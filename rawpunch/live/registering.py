@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -10,7 +11,7 @@ from rawpunch.clock import now_ns
 from rawpunch.errors import BadParameter, Malformed, PartialData
 from rawpunch.live.rendezvous_client import RendezvousClient
 from rawpunch.punch.consent import Consent
-from rawpunch.punch.proof import key_of
+from rawpunch.punch.proof import NONCE_OCTETS, key_of
 from rawpunch.punch.rendezvous import RTT_AXIS, Finding, Register, Registered, room_name
 from rawpunch.units import SECOND
 from rawpunch.wire.endpoint import Endpoint
@@ -35,6 +36,8 @@ class Me:
     """To be sprayed, if the plan has that."""
     seen: list[int] = field(default_factory=list)
     """External ports that our NAT allocated after that of the connection to the server, the last one last."""
+    nonce: bytes = field(default_factory=lambda: secrets.token_bytes(NONCE_OCTETS))
+    """For the proof."""
 
 
 def finding_of(document: Mapping[str, Any]) -> Finding:
@@ -62,8 +65,18 @@ def register(client: RendezvousClient, me: Me) -> Coroutine[Any, Any, Registered
         PartialData: when awaited: the server is gone, or refuses.
     """
     findings = {**me.findings, RTT_AXIS: rtt_finding(client)}
-    register = Register(room=room_name(me.token), meet=True, inside=me.local, findings=findings, seen=me.seen, consent=me.consent)
-    return client.ask(register, Registered)
+    return client.ask(
+        Register(
+            room=room_name(me.token),
+            meet=True,
+            inside=me.local,
+            findings=findings,
+            seen=me.seen,
+            consent=me.consent,
+            nonce=me.nonce.hex(),
+        ),
+        Registered,
+    )
 
 
 def rtt_finding(client: RendezvousClient) -> Finding:

@@ -354,6 +354,7 @@ class RendezvousServer:
             findings=request.findings,
             seen=request.seen,
             consent=request.consent,
+            nonce=request.nonce,
         )
         self.counted.registered += 1
         connection.say(

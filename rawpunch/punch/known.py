@@ -119,6 +119,8 @@ _WORST: Final[dict[str, Any]] = {
     "mapping": Sharing.PER_CONNECTION,
     "filtering": Filtering.ADDRESS_AND_PORT_DEPENDENT,
     "ports": Ports(allocation=Allocation.RANDOM),
+    "pooling": Pooling.ARBITRARY,
+    "external_addresses": 2,
     "unsolicited": UnsolicitedAnswer.RST,
     "crossing_syn": CrossingSyn.POISONS,
     "syn_ack_out": SynAckOut.NEVER,
@@ -164,7 +166,7 @@ def _parity(nat: Behavior, klass: str, _: Document) -> Behavior:
 
 def _pooling(nat: Behavior, klass: str, detail: Document) -> Behavior:
     if klass != Pooling.ARBITRARY:
-        return nat
+        return replace(nat, pooling=Pooling(klass), external_addresses=1)
     return replace(nat, pooling=Pooling.ARBITRARY, external_addresses=max(2, len(detail.get("addresses") or ())))
 
 
@@ -210,5 +212,5 @@ _AXES: Final[dict[str, Callable[[Behavior, str, Document], Behavior]]] = {
     "syn_ack_out": _syn_ack_out,
     "table": _table,
 }
-_DECIDING: Final = frozenset(_AXES) - {"port_parity", "pooling", "icmp_translated", "table"}
+_DECIDING: Final = frozenset(_AXES) - {"port_parity", "icmp_translated", "table"}
 """Axes without which a plan is in doubt."""

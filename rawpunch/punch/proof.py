@@ -1,8 +1,11 @@
 """How two peers prove to each other that they know the room's token, on the connection that they have just opened.
 
-    both    "rawpunch1", the role, a nonce             at once, without waiting for the other
-    both    HMAC-SHA256(key, who proves, both roles, both nonces)
+    both    "rawpunch1", the role, a nonce             their hellos, at once, without waiting for the other
+    both    HMAC-SHA256(key, who proves, both hellos)
     leader  one octet: this is the connection          where several may come about, and both have to go on with the same one
+
+Two who met at a rendezvous server have told it their nonces, so that each knows the other's hello before they connect: they leave
+the hellos out, and a stranger at the other end does not even learn what is proved.
 
 The key is a digest of the token that differs from the room's name, so a rendezvous server can neither prove nor ask for it. Each
 proof covers the verifier's fresh nonce, so an old one is of no use; the prover's nonce stands first, and equal nonces are
@@ -93,6 +96,20 @@ class Challenge:
             raise Malformed("who answered claims to be on our own side")
         if hmac.compare_digest(self.mine.nonce, self.theirs.nonce):
             raise Malformed("who answered says our own words back to us")
+
+    @classmethod
+    def between(cls, role: Role, mine: bytes, theirs: bytes) -> Challenge:
+        """The challenge of two whose nonces were told before.
+
+        Args:
+            role: ours.
+            mine: our nonce.
+            theirs: the other one's.
+
+        Raises:
+            Malformed: it is our own.
+        """
+        return cls(Hello(role, mine), Hello(_OTHER[role], theirs))
 
     @property
     def leads(self) -> bool:

@@ -33,6 +33,7 @@ from msgspec import Meta, field
 
 from rawpunch.errors import Malformed
 from rawpunch.punch.consent import Consent
+from rawpunch.punch.proof import NONCE_OCTETS
 from rawpunch.wire.endpoint import Endpoint
 from rawpunch.wire.lines import AnswerLine, Protocol, RequestLine, Value, encode_line
 
@@ -49,6 +50,7 @@ _DAY_NS: Final = 86_400 * 10**9
 
 Word = Annotated[str, Meta(pattern=r"^[a-z0-9_.-]{1,40}\Z")]
 Name = Annotated[str, Meta(max_length=32)]
+Nonce = Annotated[str, Meta(pattern=rf"^([0-9a-f]{{{2 * NONCE_OCTETS}}})?\Z")]
 Side = Literal["a", "b"]
 
 
@@ -86,6 +88,8 @@ class Register(RequestLine, frozen=True, kw_only=True):
     """External ports that its NAT allocated after this connection's, the last one last, for prediction."""
     consent: Consent | None = None
     """To be sprayed, for the other peers of the room."""
+    nonce: Nonce = ""
+    """Fresh, in hexadecimal, for the proof on the connection (`proof`); "" to say it there."""
 
 
 class Clock(RequestLine, frozen=True):
@@ -132,6 +136,7 @@ class Peer(Value, frozen=True):
     findings: dict[Word, Finding] = field(default_factory=dict)
     seen: list[int] = field(default_factory=list)
     consent: Consent | None = None
+    nonce: Nonce = ""
 
 
 class Registered(AnswerLine, frozen=True):

@@ -10,7 +10,7 @@ import pytest
 
 from rawpunch.clock import now_ns
 from rawpunch.live.proving import Prover, Stranger
-from rawpunch.punch.proof import MAGIC, Role, key_of
+from rawpunch.punch.proof import MAGIC, Challenge, Role, key_of
 from rawpunch.units import MS, SECOND
 
 KEY = key_of("token")
@@ -38,13 +38,20 @@ def _prove(one: tuple[Prover, socket.socket], other: tuple[Prover, socket.socket
     return asyncio.run(both())
 
 
+NONCES = (bytes(32), bytes(31) + b"1")
+TOLD = {Role.A: Challenge.between(Role.A, *NONCES), Role.B: Challenge.between(Role.B, *reversed(NONCES))}
+"""What each of two knows whose nonces were told before."""
+
+
+@pytest.mark.parametrize("told", [TOLD, {}], ids=["told before", "said now"])
 @pytest.mark.parametrize("roles", [(Role.A, Role.B), (Role.NONE, Role.NONE)])
 def test_peers_prove_and_what_is_said_next_is_the_users(
-    ends: tuple[socket.socket, socket.socket], roles: tuple[Role, Role]
+    ends: tuple[socket.socket, socket.socket], roles: tuple[Role, Role], told: dict[Role, Challenge]
 ) -> None:
     """Both prove; not an octet behind the proof is taken away."""
     one, other = ends
-    assert _prove((Prover(KEY, roles[0]), one), (Prover(KEY, roles[1]), other)) == [None, None]
+    provers = [Prover(KEY, role, challenge=told.get(role)) for role in roles]
+    assert _prove((provers[0], one), (provers[1], other)) == [None, None]
     one.send(b"first")
     other.send(b"last")
     for sock, text in ((other, b"first"), (one, b"last")):
@@ -55,6 +62,22 @@ def test_peers_prove_and_what_is_said_next_is_the_users(
 def test_the_wrong_token_is_found_out_on_both_sides(ends: tuple[socket.socket, socket.socket]) -> None:
     """Each says that the other one does not know the token."""
     found = _prove((Prover(KEY, Role.A), ends[0]), (Prover(key_of("other"), Role.B), ends[1]))
+    assert all(isinstance(error, Stranger) and "token" in error.what for error in found)
+
+
+def test_a_proof_of_another_day_is_worth_nothing(ends: tuple[socket.socket, socket.socket]) -> None:
+    """Who heard a proof and says it again is told apart by the fresh nonce; so is who sends us our own."""
+    old = Challenge.between(Role.B, NONCES[1], bytes(31) + b"2").proof(KEY)
+    for said in (old, TOLD[Role.A].proof(KEY)):
+        ends[1].send(said)
+        with pytest.raises(Stranger, match="token"):
+            asyncio.run(Prover(KEY, Role.A, challenge=TOLD[Role.A]).prove(ends[0], now_ns() + SECOND))
+
+
+def test_the_wrong_token_is_found_out_by_proofs_alone(ends: tuple[socket.socket, socket.socket]) -> None:
+    """The same where the hellos are left out."""
+    one, other = Prover(KEY, Role.A, challenge=TOLD[Role.A]), Prover(key_of("other"), Role.B, challenge=TOLD[Role.B])
+    found = _prove((one, ends[0]), (other, ends[1]))
     assert all(isinstance(error, Stranger) and "token" in error.what for error in found)
 
 

@@ -147,7 +147,7 @@ def test_strangers_who_come_first_are_passed_over() -> None:
             one.won.sock.close()
         strangers.join()
         assert found.slot.step.strategy == peer.slot.step.strategy == "reversal"
-        assert any("is no peer" in note.text for note in log.notes)
+        assert any("does not know the room's token" in note.text for note in log.notes)
 
     asyncio.run(_with_server(test))
 

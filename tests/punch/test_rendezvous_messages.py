@@ -21,6 +21,7 @@ PEER = Peer(number=3, endpoint=HERE, name="bob", inside=THERE, findings={"mappin
 
 REQUESTS = [
     Register(id=1, room=room_name("token"), name="alice", inside=HERE, findings={"mapping": FINDING}, seen=[1, 65_535]),
+    Register(id=1, room=room_name("token"), meet=True, nonce="0f" * 32),
     Register(id=1, room=room_name("")),
     messages.Clock(id=2, at_ns=-5),
     messages.Introduce(id=3, to=9),
@@ -91,6 +92,9 @@ def test_a_field_of_another_kind_is_refused(request_: messages.Request, value: o
         {"seen": ["1"]},
         {"inside": "example.org:80"},
         {"id": -1},
+        {"nonce": "0f" * 31},
+        {"nonce": "0F" * 32},
+        {"nonce": "0f" * 32 + "\n"},
     ],
 )
 def test_there_is_no_room_for_anything_else(more: dict[str, Any]) -> None:
