@@ -9,12 +9,12 @@ Stimuli and effects are twin lists: what a driver may tell a machine, and what a
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
+    from rawpunch.ending import Ending
     from rawpunch.wire.endpoint import Flow
     from rawpunch.wire.segment import Packet
 
@@ -82,22 +82,6 @@ class Changed:
     """What it fired on: a segment's kind, an ICMP error's, a user call or a timer."""
     flow: Flow | None = None
     """Of which connection, for a machine that has several: as the inside sees it, from inside to outside."""
-
-
-class Ending(enum.StrEnum):
-    """How one endpoint's opening ended, as the endpoint itself knows it."""
-
-    ESTABLISHED = "established"
-    REFUSED = "refused"
-    """A RST answered its SYN (SYN-SENT: "connection refused")."""
-    RESET = "reset"
-    """A RST came later (SYN-RECEIVED and after)."""
-    UNREACHABLE = "unreachable"
-    """An ICMP error ended it."""
-    TIMED_OUT = "timed_out"
-    """Nothing that decides came before it gave up."""
-    CLOSED = "closed"
-    """The user closed or aborted it."""
 
 
 @dataclass(frozen=True, slots=True)

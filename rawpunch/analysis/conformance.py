@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from rawpunch.machine import Ending
+from rawpunch.ending import Ending
 from rawpunch.tcp.branches import GAP_NS, Walked, parse_branch, walk
 from rawpunch.tcp.profiles import Profile
 from rawpunch.wire.endpoint import Endpoint
@@ -25,7 +25,7 @@ class Conduct:
     said: str
     """By `wire.relative`."""
     outcome: str
-    """A word of `machine.Ending`."""
+    """A word of `Ending`."""
 
     def __str__(self) -> str:
         return f"{self.said}; {self.outcome}"

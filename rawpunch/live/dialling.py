@@ -18,9 +18,9 @@ from typing import Any, Final
 
 from rawpunch.channel import Channel
 from rawpunch.clock import be_punctual, now_ns, sleep_until
+from rawpunch.ending import Ending
 from rawpunch.errors import RawpunchError
 from rawpunch.live.kernel_end import CLOSE_BY_RST, ENDINGS, evidence_of
-from rawpunch.machine import Ending
 from rawpunch.wire.endpoint import Endpoint
 
 _RANGE: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")

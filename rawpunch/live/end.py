@@ -6,7 +6,7 @@ import enum
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
-from rawpunch.machine import Ending
+from rawpunch.ending import Ending
 from rawpunch.wire.endpoint import Endpoint
 from rawpunch.wire.ttl import DEFAULT_TTL
 
@@ -72,7 +72,7 @@ class Report:
 
     attempt: str
     ending: str = ""
-    """A word of `machine.Ending`; empty while it is open, and for ever when it could not start."""
+    """A word of `Ending`; empty while it is open, and for ever when it could not start."""
     at_ns: int | None = None
     """When the end's program knew."""
     cause: str = ""

@@ -13,11 +13,11 @@ from contextlib import suppress
 from typing import Final
 
 from rawpunch.clock import now_ns
+from rawpunch.ending import Ending
 from rawpunch.errors import BadParameter, LabBroken, UsageError
 from rawpunch.live.end import Order, Report
 from rawpunch.live.guard import Guard
 from rawpunch.live.stack_program import CLOSE, FAILED, OPEN, READY, SOCKETS
-from rawpunch.machine import Ending
 from rawpunch.units import SECOND
 
 STARTING_S: Final = 20.0

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from rawpunch.clock import now_ns
+from rawpunch.ending import Ending
 from rawpunch.errors import Malformed, RawpunchError
 from rawpunch.live.end import Order
 from rawpunch.live.handover import HandedOver, Prompter, hand_over
 from rawpunch.live.kernel_end import CLOSE_BY_RST, evidence_of
 from rawpunch.live.raw_end import RawEnd
 from rawpunch.live.sockets import RawPort
-from rawpunch.machine import Ending
 from rawpunch.tcp.state import Offer
 from rawpunch.wire.codec import decode, encode
 from rawpunch.wire.endpoint import Flow

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from typing import Final
 
 from rawpunch.clock import now_ns
+from rawpunch.ending import Ending
 from rawpunch.errors import UsageError
 from rawpunch.live.end import Order, Report
 from rawpunch.live.sockets import TcpInfo, bound
-from rawpunch.machine import Ending
 from rawpunch.wire.ttl import DEFAULT_TTL
 
 ENDINGS: Final = {

@@ -6,11 +6,11 @@ import socket
 from contextlib import suppress
 
 from rawpunch.clock import now_ns
+from rawpunch.ending import Ending
 from rawpunch.errors import UsageError
 from rawpunch.live.end import Order, Report
 from rawpunch.live.kernel_end import CLOSE_BY_RST, evidence_of
 from rawpunch.live.sockets import RawPort, bound
-from rawpunch.machine import Ending
 from rawpunch.wire.codec import encode
 from rawpunch.wire.endpoint import Endpoint
 from rawpunch.wire.options import Mss

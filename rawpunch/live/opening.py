@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from rawpunch.clock import now_ns
+from rawpunch.ending import Ending
 from rawpunch.errors import MachineCannot
 from rawpunch.live.end import Order
 from rawpunch.live.guard import Guard
 from rawpunch.live.kernel_end import KernelEnd
-from rawpunch.machine import Ending
 from rawpunch.units import SECOND
 from rawpunch.wire.endpoint import Endpoint
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from rawpunch.clock import now_ns
+from rawpunch.ending import Ending
 from rawpunch.live.end import Order, Report
 from rawpunch.live.guard import Guard
 from rawpunch.live.sockets import RawPort
-from rawpunch.machine import Abort, Arrived, Concluded, Ending, Open, Send, Stimulus, Woke
+from rawpunch.machine import Abort, Arrived, Concluded, Open, Send, Stimulus, Woke
 from rawpunch.tcp.branches import Prober, parse_branch
 from rawpunch.wire.codec import encode_packet
 from rawpunch.wire.segment import IcmpError, Segment

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from rawpunch.clock import now_ns
+from rawpunch.ending import Ending
 from rawpunch.errors import Malformed
 from rawpunch.live.end import Order, Report
 from rawpunch.live.guard import Guard
 from rawpunch.live.machines import machine_of
 from rawpunch.live.sockets import RawPort
-from rawpunch.machine import Abort, Arrived, Changed, Concluded, Delivered, Ending, Open, Send, Stimulus, Woke
+from rawpunch.machine import Abort, Arrived, Changed, Concluded, Delivered, Open, Send, Stimulus, Woke
 from rawpunch.tcp.state import Offer
 from rawpunch.wire.codec import encode
 from rawpunch.wire.segment import IcmpError, Packet, Segment

@@ -7,6 +7,7 @@ import threading
 from typing import Final
 
 from rawpunch.clock import now_ns
+from rawpunch.ending import Ending
 from rawpunch.errors import Malformed
 from rawpunch.live.end import Order
 from rawpunch.live.handover_end import HandoverEnd
@@ -14,7 +15,6 @@ from rawpunch.live.offering import kernels_offer
 from rawpunch.live.opening import Opened, error_of, rest_of
 from rawpunch.live.packet_filter import one_flow
 from rawpunch.live.sockets import RawPort, TcpInfo
-from rawpunch.machine import Ending
 from rawpunch.wire.codec import decode
 from rawpunch.wire.segment import Segment
 

@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import socket
 from collections.abc import Coroutine
-from typing import Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from rawpunch.clock import now_ns
 from rawpunch.errors import Malformed, PartialData, RawpunchError
@@ -15,8 +15,10 @@ from rawpunch.live.sockets import TcpInfo
 from rawpunch.live.streams import open_stream
 from rawpunch.punch import rendezvous as messages
 from rawpunch.punch.rendezvous import Answer, Go, Introduced, Joined, Left, Over, Request, Start
-from rawpunch.punch.starting import Exchange, Offset
 from rawpunch.wire.endpoint import Endpoint
+
+if TYPE_CHECKING:
+    from rawpunch.punch.starting import Offset
 
 _LATE_S: Final = 5.0
 _NEWS: Final = 256
@@ -125,6 +127,8 @@ class RendezvousClient:
             PartialData: the server is gone.
             BadParameter: a clock was set meanwhile.
         """
+        from rawpunch.punch.starting import Exchange, Offset  # noqa: PLC0415  most punches need no clock
+
         seen = []
         for _ in range(exchanges):
             asked_ns = now_ns()

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from rawpunch.clock import now_ns, spin_until
+from rawpunch.ending import Ending
 from rawpunch.errors import Malformed
 from rawpunch.live.end import Order, Report
 from rawpunch.live.guard import Guard
 from rawpunch.live.sockets import RawPort
-from rawpunch.machine import Arrived, Concluded, Ending, Open, Send, Stimulus, Woke
+from rawpunch.machine import Arrived, Concluded, Open, Send, Stimulus, Woke
 from rawpunch.replay.part import Part
 from rawpunch.units import SECOND, US
 from rawpunch.wire.codec import encode

@@ -11,9 +11,9 @@ from contextlib import suppress
 from typing import Final
 
 from rawpunch.clock import now_ns
+from rawpunch.ending import Ending
 from rawpunch.live.end import Order, Report
 from rawpunch.live.sockets import bound
-from rawpunch.machine import Ending
 from rawpunch.units import MS
 
 AGAIN_NS: Final = 100 * MS

@@ -152,6 +152,7 @@ class Shares:
         return self.opened + self.tried
 
 
+@lru_cache(maxsize=256)
 def afford(ports: int, budget: Budget, *, goal: float = GOAL) -> Shares:
     """What a budget buys, as many opened as tried unless few can be opened or tried, and no more than the goal needs.
 

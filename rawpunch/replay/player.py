@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from rawpunch.ending import Ending
 from rawpunch.errors import BadParameter
-from rawpunch.machine import Abort, Arrived, Concluded, Effect, Ending, Open, Send, Stimulus
+from rawpunch.machine import Abort, Arrived, Concluded, Effect, Open, Send, Stimulus
 from rawpunch.record.outcome import outcome_of
 from rawpunch.record.pattern import Seen, View, tell
 from rawpunch.record.words import Outcome

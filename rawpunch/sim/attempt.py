@@ -10,7 +10,8 @@ import enum
 from dataclasses import dataclass
 from typing import Final
 
-from rawpunch.machine import Ending, Listen
+from rawpunch.ending import Ending
+from rawpunch.machine import Listen
 from rawpunch.scene import OBSERVERS, SIDES, Scene, Side
 from rawpunch.sim.host import SimEnd
 from rawpunch.sim.world import World

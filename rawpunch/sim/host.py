@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import ClassVar, Final, Protocol
 
+from rawpunch.ending import Ending
 from rawpunch.errors import BadParameter
-from rawpunch.machine import Abort, Arrived, Changed, Concluded, Effect, Ending, Listen, Open, Send, Stimulus, Woke
+from rawpunch.machine import Abort, Arrived, Changed, Concluded, Effect, Listen, Open, Send, Stimulus, Woke
 from rawpunch.replay.player import Player
 from rawpunch.tcp.handshake import Handshake
 from rawpunch.wire.endpoint import Endpoint

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from rawpunch.machine import Ending
+from rawpunch.ending import Ending
 from rawpunch.rng import stream
 from rawpunch.scene import Scene, Side
 from rawpunch.sim.attempt import PORTS, learn

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from rawpunch.channel import Channel
 from rawpunch.clock import now_ns
+from rawpunch.ending import Ending
 from rawpunch.lab.lab import Lab
-from rawpunch.machine import Ending
 from rawpunch.record.rows import AttemptRow
 from rawpunch.record.words import EndKind, Outcome, Pattern
 from rawpunch.rng import stream

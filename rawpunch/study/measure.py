@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rawpunch.capture.columns import read_capture
 from rawpunch.capture.flows import Plan, assign, views
+from rawpunch.ending import Ending
 from rawpunch.live.end import Scheduler
-from rawpunch.machine import Ending
 from rawpunch.record.pattern import Seen, View, count, tell
 from rawpunch.record.rows import AttemptRow, MappingRow, SegmentRow, TransitionRow
 from rawpunch.record.words import EndKind, Outcome

@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from rawpunch.ending import Ending
 from rawpunch.errors import BadParameter
-from rawpunch.machine import Concluded, Delivered, Ending
+from rawpunch.machine import Concluded, Delivered
 from rawpunch.tcp import segments
 from rawpunch.tcp.row import Action, Turn
 from rawpunch.tcp.state import Block, Schedule

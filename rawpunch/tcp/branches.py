@@ -22,8 +22,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from rawpunch.ending import Ending
 from rawpunch.errors import BadParameter, Malformed
-from rawpunch.machine import Abort, Arrived, Concluded, Effect, Ending, Open, Send, Stimulus, Woke
+from rawpunch.machine import Abort, Arrived, Concluded, Effect, Open, Send, Stimulus, Woke
 from rawpunch.tcp.handshake import Handshake
 from rawpunch.tcp.profiles import Profile
 from rawpunch.tcp.row import Row

@@ -15,7 +15,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from rawpunch.machine import Abort, Arrived, Concluded, Effect, Ending, Open, Send, Stimulus, Woke
+from rawpunch.ending import Ending
+from rawpunch.machine import Abort, Arrived, Concluded, Effect, Open, Send, Stimulus, Woke
 from rawpunch.tcp.handshake import Handshake
 from rawpunch.tcp.profiles import Profile
 from rawpunch.tcp.state import Offer

@@ -13,8 +13,8 @@ import pytest
 
 from rawpunch.channel import Channel
 from rawpunch.clock import now_ns
+from rawpunch.ending import Ending
 from rawpunch.live.dialling import Diallers
-from rawpunch.machine import Ending
 from rawpunch.units import MS, SECOND
 
 HERE = "127.0.0.1"

@@ -12,10 +12,10 @@ import pytest
 
 from rawpunch.dataset.store import load
 from rawpunch.dataset.store import verify as verify_run
+from rawpunch.ending import Ending
 from rawpunch.errors import MachineCannot, PartialData
 from rawpunch.live.replay_alone import play_alone
 from rawpunch.live.sockets import RawPort
-from rawpunch.machine import Ending
 from rawpunch.record.pattern import tell
 from rawpunch.record.words import Pattern
 from rawpunch.replay.compare import Fate

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from rawpunch.ending import Ending
 from rawpunch.link import Entered, Left, Link
-from rawpunch.machine import Arrived, Concluded, Effect, Ending, Listen, Open, Send, Stimulus, Woke
+from rawpunch.machine import Arrived, Concluded, Effect, Listen, Open, Send, Stimulus, Woke
 from rawpunch.record.pattern import Seen, View
 from rawpunch.replay.player import Player
 from rawpunch.replay.script import Script, script_of

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rawpunch.ending import Ending
 from rawpunch.errors import BadParameter
-from rawpunch.machine import Abort, Arrived, Ending, Listen, Open, Send
+from rawpunch.machine import Abort, Arrived, Listen, Open, Send
 from rawpunch.record.pattern import View
 from rawpunch.record.words import Pattern
 from rawpunch.replay.compare import Fate, compare

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from rawpunch.ending import Ending
 from rawpunch.errors import BadParameter, UnknownName
-from rawpunch.machine import Abort, Changed, Ending, Listen, Refused
+from rawpunch.machine import Abort, Changed, Listen, Refused
 from rawpunch.nat.behavior import Behavior
 from rawpunch.record.pattern import Seen, View, tell
 from rawpunch.record.words import Pattern

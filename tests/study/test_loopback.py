@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from rawpunch.analysis.statistics import at_confidence
 from rawpunch.dataset.check import verify
 from rawpunch.dataset.store import Dataset
+from rawpunch.ending import Ending
 from rawpunch.errors import BadParameter
-from rawpunch.machine import Ending
 from rawpunch.record.words import Pattern
 from rawpunch.study.dialling import patterns_of
 from rawpunch.study.experiment import Experiment, Verdict

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from rawpunch.ending import Ending
 from rawpunch.link import Entered, Left, Link
-from rawpunch.machine import Arrived, Concluded, Effect, Ending, Send, Stimulus, Woke
+from rawpunch.machine import Arrived, Concluded, Effect, Send, Stimulus, Woke
 from rawpunch.tcp import Handshake, Offer, Profile, State
 from rawpunch.wire import Segment
 from tests.tcp.conversation import A, B

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rawpunch.ending import Ending
 from rawpunch.errors import Malformed
-from rawpunch.machine import Abort, Arrived, Concluded, Ending, Open, Send, Woke
+from rawpunch.machine import Abort, Arrived, Concluded, Open, Send, Woke
 from rawpunch.tcp import State
 from rawpunch.tcp.branches import GAP_NS, PAUSE_NS, Prober, Put, parse_branch, walk
 from rawpunch.tcp.profiles import LINUX, LINUX_BEFORE_6_12, PROFILES, RFC9293

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from rawpunch.ending import Ending
 from rawpunch.errors import BadParameter, UnknownName
-from rawpunch.machine import Arrived, Changed, Concluded, Effect, Ending, Open, Send, Woke
+from rawpunch.machine import Arrived, Changed, Concluded, Effect, Open, Send, Woke
 from rawpunch.tcp import LINUX, LINUX_BEFORE_6_12, PROFILES, RFC9293, Handshake, Negotiated, Offer, Profile, State, profile
 from rawpunch.units import MS, SECOND
 from rawpunch.wire import Endpoint, Flags, Mss, Nop, Option, SackPermitted, Segment, Timestamps, WindowScale

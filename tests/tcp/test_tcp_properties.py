@@ -5,8 +5,9 @@ from __future__ import annotations
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from rawpunch.ending import Ending
 from rawpunch.link import PPM, Link, Path
-from rawpunch.machine import Abort, Arrived, Changed, Close, Concluded, Effect, Ending, Listen, Open, Send, Stimulus, Woke
+from rawpunch.machine import Abort, Arrived, Changed, Close, Concluded, Effect, Listen, Open, Send, Stimulus, Woke
 from rawpunch.rng import stream
 from rawpunch.tcp import PROFILES, Handshake, Profile, State
 from rawpunch.tcp.state import MAX_SHIFT

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from rawpunch.machine import Abort, Arrived, Changed, Concluded, Effect, Ending, Open, Send, Woke
+from rawpunch.ending import Ending
+from rawpunch.machine import Abort, Arrived, Changed, Concluded, Effect, Open, Send, Woke
 from rawpunch.tcp import LINUX, State
 from rawpunch.tcp.trying import Habits, Trying
 from rawpunch.units import MS, SECOND
