@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "rawpunch"
 
-PURE = ("errors.py", "units.py", "machine.py", "wire", "tcp", "link", "nat", "record")
+PURE = ("errors.py", "units.py", "ending.py", "machine.py", "wire", "tcp", "link", "nat", "record")
 """The floors that are values and functions: what they compute depends on their arguments alone."""
 
 WHAT_PURE_CODE_NEEDS = {
@@ -27,7 +27,7 @@ WHAT_PURE_CODE_NEEDS = {
 SCAPY_EDGE = PACKAGE / "wire" / "packets.py"
 FILE_EDGE = PACKAGE / "nat" / "personas.py"
 MESSAGE_EDGE = PACKAGE / "wire" / "lines.py"
-"""Messages of one JSON object a line are pydantic's models: it checks what strangers send, and acts on nothing."""
+"""Messages of one JSON object a line are msgspec's structs: it checks what strangers send, and acts on nothing."""
 EDGES = {SCAPY_EDGE, FILE_EDGE, MESSAGE_EDGE}
 
 

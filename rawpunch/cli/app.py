@@ -79,8 +79,8 @@ _OPTIONS: Final = (
 )
 
 _ALLOCATED: Final = 20_000
-"""Objects more than before, after which garbage is looked for: modules leave little, and with the usual 700 a tenth of a start goes
-into looking."""
+"""Objects more than before, after which garbage is looked for: modules leave little, and with the usual 700 looking takes a tenth of
+a start."""
 
 _MACHINE_ERRNOS: Final = {
     errno.ENOSPC: "free some space, or put the data elsewhere",

@@ -37,7 +37,9 @@ PERSONAS: Final = ("linux-masquerade", "rfc5382-model", "sequence-rewriter")
 
 SEND: Final = """
 import json, socket, sys, time
-from rawpunch.wire import Endpoint, Flags, Segment, encode
+from rawpunch.wire.codec import encode
+from rawpunch.wire.endpoint import Endpoint
+from rawpunch.wire.segment import Flags, Segment
 from rawpunch.wire.options import Mss, Nop, SackPermitted, Timestamps, WindowScale
 
 kind, header, remote, rate, count, first = sys.argv[1], bytes.fromhex(sys.argv[2]), sys.argv[3], *map(int, sys.argv[4:])

@@ -22,7 +22,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from rawpunch.wire import Endpoint, Flags, Mss, Nop, SackPermitted, Segment, Timestamps, WindowScale, encode
+from rawpunch.wire.codec import encode
+from rawpunch.wire.endpoint import Endpoint
+from rawpunch.wire.options import Mss, Nop, SackPermitted, Timestamps, WindowScale
+from rawpunch.wire.segment import Flags, Segment
 
 NINE: Final = {
     "time_ns": "frame.time_epoch",

@@ -27,7 +27,9 @@ INSIDE = ("hostA:eth0", "out"), ("natA:in", "in")
 SEND = """
 import socket, sys, time
 from rawpunch.clock import spin_until, now_ns
-from rawpunch.wire import Endpoint, Flags, Segment, encode
+from rawpunch.wire.codec import encode
+from rawpunch.wire.endpoint import Endpoint
+from rawpunch.wire.segment import Flags, Segment
 count, gap_ns = int(sys.argv[1]), int(sys.argv[2])
 out = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
 a, b = Endpoint("10.1.0.2", 4000), Endpoint("203.0.113.2", 5000)

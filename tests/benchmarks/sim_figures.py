@@ -17,7 +17,9 @@ from rawpunch.nat.box import INSIDE, OUTSIDE, NatBox
 from rawpunch.scene import Nat, Scene
 from rawpunch.sim import Trial, punch
 from rawpunch.units import MS
-from rawpunch.wire import Endpoint, Flags, Mss, Nop, SackPermitted, Segment, Timestamps, WindowScale
+from rawpunch.wire.endpoint import Endpoint
+from rawpunch.wire.options import Mss, Nop, SackPermitted, Timestamps, WindowScale
+from rawpunch.wire.segment import Flags, Segment
 
 PERSONAS = 16
 ONE_WAY_NS = 20 * MS

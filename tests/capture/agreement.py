@@ -11,7 +11,8 @@ from rawpunch.capture.readings import PATTERNS
 from rawpunch.record.attempts import split
 from rawpunch.record.outcome import outcome_of
 from rawpunch.record.pattern import Seen, Side, tell
-from rawpunch.wire import Endpoint, IcmpError
+from rawpunch.wire.endpoint import Endpoint
+from rawpunch.wire.segment import IcmpError
 
 
 def agree(found: Classified) -> None:

@@ -14,7 +14,9 @@ from rawpunch.capture.classify import classify
 from rawpunch.capture.pcapng import RAW_IP, Interface, Recorded, write_pcapng
 from rawpunch.errors import UnknownName, Unreadable
 from rawpunch.units import MS, SECOND
-from rawpunch.wire import Endpoint, Flags, Flow, IcmpError, Segment, encode, encode_icmp_error
+from rawpunch.wire.codec import encode, encode_icmp_error
+from rawpunch.wire.endpoint import Endpoint, Flow
+from rawpunch.wire.segment import Flags, IcmpError, Segment
 
 SHARED = Path(__file__).parents[2] / ".." / "shared" / "captures"
 START_NS = 1_700_000_000 * SECOND

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from rawpunch.capture.classify import classify
 from rawpunch.capture.pcapng import RAW_IP, Interface, Recorded, write_pcapng
 from rawpunch.units import MS, SECOND
-from rawpunch.wire import Endpoint, Flags, Flow, IcmpError, Segment, encode, encode_icmp_error
+from rawpunch.wire.codec import encode, encode_icmp_error
+from rawpunch.wire.endpoint import Endpoint, Flow
+from rawpunch.wire.segment import Flags, IcmpError, Segment
 from tests.capture.agreement import agree, splits_alike
 
 ROOT = Path(__file__).parents[2]

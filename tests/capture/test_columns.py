@@ -19,26 +19,21 @@ from rawpunch.capture import records, source
 from rawpunch.capture.columns import COLUMNS, iter_captures, read_capture, read_table
 from rawpunch.capture.pcapng import RAW_IP, Interface, Recorded, write_pcapng
 from rawpunch.errors import BadParameter, Unreadable
-from rawpunch.wire import (
-    Endpoint,
+from rawpunch.wire.codec import encode, encode_icmp_error
+from rawpunch.wire.endpoint import Endpoint, Flow
+from rawpunch.wire.options import (
     FastOpen,
-    Flags,
-    Flow,
-    IcmpError,
     Mss,
     Nop,
     Option,
-    Packet,
     Sack,
     SackPermitted,
-    Segment,
     Timestamps,
     Unknown,
     WindowScale,
-    encode,
-    encode_icmp_error,
+    encode_options,
 )
-from rawpunch.wire.options import encode_options
+from rawpunch.wire.segment import Flags, IcmpError, Packet, Segment
 
 START_NS = 1_700_000_000_000_000_000
 

@@ -17,7 +17,9 @@ from rawpunch.errors import BadParameter, Malformed
 from rawpunch.record.pattern import tell
 from rawpunch.record.words import Pattern
 from rawpunch.units import MS, SECOND
-from rawpunch.wire import Endpoint, Flags, Flow, IcmpError, Segment, encode, encode_icmp_error
+from rawpunch.wire.codec import encode, encode_icmp_error
+from rawpunch.wire.endpoint import Endpoint, Flow
+from rawpunch.wire.segment import Flags, IcmpError, Segment
 
 ZONES: dict[str, Zone] = {
     "hostA:eth0": "inside_a",

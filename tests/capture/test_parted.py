@@ -14,7 +14,9 @@ from rawpunch.capture.parted import Parted
 from rawpunch.capture.pcapng import Interface, Recorded, write_pcapng
 from rawpunch.capture.spill import _shared
 from rawpunch.errors import MachineCannot, UnknownName, Unreadable
-from rawpunch.wire import Endpoint, Flags, Segment, encode
+from rawpunch.wire.codec import encode
+from rawpunch.wire.endpoint import Endpoint
+from rawpunch.wire.segment import Flags, Segment
 
 FOLDER = Path(__file__).parents[2] / "data" / "captures"
 CAPTURES = sorted(FOLDER.glob("*-raw-raw.pcapng")) + sorted(FOLDER.glob("truncated*.pcapng"))

@@ -13,7 +13,9 @@ from scapy.utils import PcapNgReader
 from rawpunch.capture.blocks import Walk
 from rawpunch.capture.pcapng import RAW_IP, Interface, Recorded, Statistics, write_pcapng
 from rawpunch.errors import BadParameter, PartialData
-from rawpunch.wire import Endpoint, Flags, Segment, encode
+from rawpunch.wire.codec import encode
+from rawpunch.wire.endpoint import Endpoint
+from rawpunch.wire.segment import Flags, Segment
 
 A, B = Endpoint("10.1.0.2", 4000), Endpoint("203.0.113.2", 5000)
 SYN = encode(Segment(A, B, Flags.SYN, 100))

@@ -21,7 +21,10 @@ from rawpunch.capture.columns import COLUMNS, read_table
 from rawpunch.capture.pcapng import RAW_IP, Interface, Recorded, write_pcapng
 from rawpunch.cli.app import main
 from rawpunch.units import MS, SECOND
-from rawpunch.wire import Endpoint, Flags, Mss, Segment, encode
+from rawpunch.wire.codec import encode
+from rawpunch.wire.endpoint import Endpoint
+from rawpunch.wire.options import Mss
+from rawpunch.wire.segment import Flags, Segment
 
 START_NS = 1_700_000_000 * SECOND
 A, B, C = Endpoint("10.1.0.2", 1000), Endpoint("10.2.0.2", 2000), Endpoint("10.3.0.2", 3000)

@@ -15,7 +15,9 @@ from rawpunch.cli import app
 from rawpunch.replay.script import script_of
 from rawpunch.replay.text import format_text
 from rawpunch.units import MS
-from rawpunch.wire import Endpoint, Flags, Segment, encode
+from rawpunch.wire.codec import encode
+from rawpunch.wire.endpoint import Endpoint
+from rawpunch.wire.segment import Flags, Segment
 from tests.replay.stage import A, B, opened
 from tests.replay.test_replay_flows import written
 

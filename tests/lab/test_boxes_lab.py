@@ -26,7 +26,9 @@ ONE_WAY_NS = 4 * MS
 
 SYNS = """
 import socket
-from rawpunch.wire import Endpoint, Flags, Segment, encode
+from rawpunch.wire.codec import encode
+from rawpunch.wire.endpoint import Endpoint
+from rawpunch.wire.segment import Flags, Segment
 out = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
 for port, remote in {flows}:
     segment = Segment(Endpoint("10.1.0.2", port), Endpoint(*remote), Flags.SYN, 1_000_000 + port)

@@ -85,7 +85,9 @@ def test_the_answer_to_an_unsolicited_syn_is_the_declared_one(lab: Lab) -> None:
 
 SYNS = """
 import socket
-from rawpunch.wire import Endpoint, Flags, Segment, encode
+from rawpunch.wire.codec import encode
+from rawpunch.wire.endpoint import Endpoint
+from rawpunch.wire.segment import Flags, Segment
 out = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
 for port in range(400):
     source = Endpoint("10.1.0.3" if port % 2 else "10.1.0.2", 5000 + port)

@@ -29,7 +29,7 @@ from rawpunch.study.experiment import Attempt
 from rawpunch.study.measure import rows_of
 from rawpunch.study.replaying import Replay, Replayed, play, play_and_keep
 from rawpunch.units import MS
-from rawpunch.wire import Endpoint
+from rawpunch.wire.endpoint import Endpoint
 from tests.replay.stage import opened
 
 pytestmark = pytest.mark.lab

@@ -14,7 +14,9 @@ from rawpunch.capture.flows import endpoints_of, seen_of
 from rawpunch.record.pattern import Counts, Seen, Told, View, count, tell
 from rawpunch.record.words import Pattern
 from rawpunch.units import MS
-from rawpunch.wire import Endpoint, Flags, Flow, IcmpError, Segment, parse_segment
+from rawpunch.wire.endpoint import Endpoint, Flow
+from rawpunch.wire.notation import parse_segment
+from rawpunch.wire.segment import Flags, IcmpError, Segment
 
 NAMES = {"A": "10.1.0.2", "B": "10.2.0.2", "NA": "203.0.113.1", "NB": "203.0.113.2"}
 A, B = Endpoint("10.1.0.2", 1), Endpoint("10.2.0.2", 2)

@@ -14,7 +14,8 @@ from rawpunch.replay.player import Player
 from rawpunch.replay.script import Script, script_of
 from rawpunch.tcp import LINUX, Handshake
 from rawpunch.units import MS
-from rawpunch.wire import Endpoint, Segment
+from rawpunch.wire.endpoint import Endpoint
+from rawpunch.wire.segment import Segment
 
 A, B = Endpoint("10.1.0.2", 4000), Endpoint("10.2.0.2", 5000)
 EPOCH_NS = 1_700_000_000_000_000_000

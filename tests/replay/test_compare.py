@@ -14,8 +14,10 @@ from rawpunch.record.words import Outcome, Pattern
 from rawpunch.replay.compare import Comparison, Fate, compare
 from rawpunch.replay.script import Script, script_of
 from rawpunch.units import MS
-from rawpunch.wire import Endpoint, Flags, Flow, IcmpError, Mss, Sack, Segment, Timestamps
 from rawpunch.wire import seq as sequence
+from rawpunch.wire.endpoint import Endpoint, Flow
+from rawpunch.wire.options import Mss, Sack, Timestamps
+from rawpunch.wire.segment import Flags, IcmpError, Segment
 from tests.replay.stage import A, B, opened
 
 ORIGINAL = opened(offset_ns=7 * MS)

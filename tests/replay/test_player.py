@@ -18,7 +18,9 @@ from rawpunch.replay.player import PATIENCE_NS, Player
 from rawpunch.replay.script import Script, script_of
 from rawpunch.tcp import LINUX, Handshake, State
 from rawpunch.units import MS
-from rawpunch.wire import Endpoint, Flags, Sack, Segment, Timestamps
+from rawpunch.wire.endpoint import Endpoint
+from rawpunch.wire.options import Sack, Timestamps
+from rawpunch.wire.segment import Flags, Segment
 from tests.replay.stage import A, B, Stage, opened, played
 
 NUMBERS = st.integers(0, (1 << 32) - 1)

@@ -14,7 +14,9 @@ from rawpunch.record.words import Pattern
 from rawpunch.replay.flows import Captures
 from rawpunch.replay.part import Part
 from rawpunch.units import MS, SECOND
-from rawpunch.wire import Endpoint, Flags, Segment, encode
+from rawpunch.wire.codec import encode
+from rawpunch.wire.endpoint import Endpoint
+from rawpunch.wire.segment import Flags, Segment
 from tests.replay.stage import A, B, opened
 
 SHARED = Path(__file__).parents[3] / "shared" / "captures"

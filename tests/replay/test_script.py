@@ -14,7 +14,7 @@ from rawpunch.record.words import Pattern
 from rawpunch.replay.compare import compare
 from rawpunch.replay.script import Line, Script, Track, script_of
 from rawpunch.units import MS
-from rawpunch.wire import Flags, Segment
+from rawpunch.wire.segment import Flags, Segment
 from tests.replay.stage import A, B, opened, played
 
 LATE = (0, 0)

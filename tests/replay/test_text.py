@@ -14,7 +14,8 @@ from rawpunch.replay.compare import Fate, compare
 from rawpunch.replay.script import script_of
 from rawpunch.replay.text import format_text, is_text, parse_text, read_text
 from rawpunch.units import MS
-from rawpunch.wire import Endpoint, Segment
+from rawpunch.wire.endpoint import Endpoint
+from rawpunch.wire.segment import Segment
 from tests.replay.stage import opened, played
 
 CROSSING = """

@@ -20,8 +20,9 @@ from __future__ import annotations
 from rawpunch.machine import Abort, Arrived, Close, Concluded, Delivered, Effect, Listen, Open, Send, Stimulus, Woke
 from rawpunch.tcp import RFC9293, Handshake, Offer, Profile
 from rawpunch.units import parse_duration_ns
-from rawpunch.wire import Endpoint, Flow, IcmpError, format_segment, parse_segment
-from rawpunch.wire.segment import Packet
+from rawpunch.wire.endpoint import Endpoint, Flow
+from rawpunch.wire.notation import format_segment, parse_segment
+from rawpunch.wire.segment import IcmpError, Packet
 
 A = Endpoint("10.0.0.1", 4000)
 B = Endpoint("10.0.0.2", 5000)

@@ -28,17 +28,10 @@ from rawpunch.errors import Malformed
 from rawpunch.machine import Arrived, Open, Send
 from rawpunch.tcp import LINUX, Handshake, Offer
 from rawpunch.tcp.branches import Put
-from rawpunch.wire import (
-    Endpoint,
-    Flags,
-    IcmpError,
-    Segment,
-    WindowScale,
-    decode,
-    encode,
-    encode_icmp_error,
-)
-from rawpunch.wire.segment import Packet
+from rawpunch.wire.codec import decode, encode, encode_icmp_error
+from rawpunch.wire.endpoint import Endpoint
+from rawpunch.wire.options import WindowScale
+from rawpunch.wire.segment import Flags, IcmpError, Packet, Segment
 from rawpunch.wire.seq import MODULUS
 
 HERE, PEER = "10.9.0.1", Endpoint("10.9.0.2", 80)

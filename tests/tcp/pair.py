@@ -9,7 +9,7 @@ from rawpunch.ending import Ending
 from rawpunch.link import Entered, Left, Link
 from rawpunch.machine import Arrived, Concluded, Effect, Send, Stimulus, Woke
 from rawpunch.tcp import Handshake, Offer, Profile, State
-from rawpunch.wire import Segment
+from rawpunch.wire.segment import Segment
 from tests.tcp.conversation import A, B
 
 ISS = (4_294_967_295, 700_000)

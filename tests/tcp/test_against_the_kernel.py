@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from rawpunch.wire import Flags
+from rawpunch.wire.segment import Flags
 from tests.skipping import skip_or_fail
 
 ROOT = Path(__file__).parents[2]

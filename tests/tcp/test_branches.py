@@ -13,8 +13,9 @@ from rawpunch.tcp import State
 from rawpunch.tcp.branches import GAP_NS, PAUSE_NS, Prober, Put, parse_branch, walk
 from rawpunch.tcp.profiles import LINUX, LINUX_BEFORE_6_12, PROFILES, RFC9293
 from rawpunch.units import MS
-from rawpunch.wire import Endpoint, Flags, IcmpError, Segment
+from rawpunch.wire.endpoint import Endpoint
 from rawpunch.wire.relative import said
+from rawpunch.wire.segment import Flags, IcmpError, Segment
 
 HERE, STACK = Endpoint("198.18.1.2", 4000), Endpoint("198.18.2.2", 5000)
 ISS, PEER = 100, 0xFFFF_FFF0

@@ -9,7 +9,9 @@ from rawpunch.errors import BadParameter, UnknownName
 from rawpunch.machine import Arrived, Changed, Concluded, Effect, Open, Send, Woke
 from rawpunch.tcp import LINUX, LINUX_BEFORE_6_12, PROFILES, RFC9293, Handshake, Negotiated, Offer, Profile, State, profile
 from rawpunch.units import MS, SECOND
-from rawpunch.wire import Endpoint, Flags, Mss, Nop, Option, SackPermitted, Segment, Timestamps, WindowScale
+from rawpunch.wire.endpoint import Endpoint
+from rawpunch.wire.options import Mss, Nop, Option, SackPermitted, Timestamps, WindowScale
+from rawpunch.wire.segment import Flags, Segment
 from tests.tcp.conversation import ISS_A, A, B, Conversation
 
 SCALED = Offer(mss=1460, window_scale=7, sack=True, timestamps=False)

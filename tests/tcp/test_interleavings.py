@@ -14,7 +14,7 @@ import pytest
 
 from rawpunch.machine import Arrived, Open, Woke
 from rawpunch.tcp import PROFILES, Handshake, Offer, State
-from rawpunch.wire import Segment
+from rawpunch.wire.segment import Segment
 from tests.tcp.pair import agree, ends, segments
 
 PLAIN = Offer(window_scale=None, timestamps=False)

@@ -12,21 +12,10 @@ from rawpunch.rng import stream
 from rawpunch.tcp import PROFILES, Handshake, Profile, State
 from rawpunch.tcp.state import MAX_SHIFT
 from rawpunch.units import MS, SECOND
-from rawpunch.wire import (
-    Flags,
-    Flow,
-    IcmpError,
-    Mss,
-    Nop,
-    Option,
-    Sack,
-    SackPermitted,
-    Segment,
-    Timestamps,
-    Unknown,
-    WindowScale,
-    encode,
-)
+from rawpunch.wire.codec import encode
+from rawpunch.wire.endpoint import Flow
+from rawpunch.wire.options import Mss, Nop, Option, Sack, SackPermitted, Timestamps, Unknown, WindowScale
+from rawpunch.wire.segment import Flags, IcmpError, Segment
 from rawpunch.wire.seq import MODULUS, add, at_or_before
 from tests.tcp.conversation import ISS_A, ISS_B, WAYS, A, B, Conversation
 from tests.tcp.pair import World, agree, ends

@@ -7,7 +7,8 @@ from rawpunch.machine import Abort, Arrived, Changed, Concluded, Effect, Open, S
 from rawpunch.tcp import LINUX, State
 from rawpunch.tcp.trying import Habits, Trying
 from rawpunch.units import MS, SECOND
-from rawpunch.wire import Endpoint, Flags, Flow, IcmpError, Segment
+from rawpunch.wire.endpoint import Endpoint, Flow
+from rawpunch.wire.segment import Flags, IcmpError, Segment
 
 A, B = Endpoint("10.0.0.1", 4000), Endpoint("10.0.0.2", 5000)
 ISS, PEER = 1000, 3000

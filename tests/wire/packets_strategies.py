@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from rawpunch.wire import (
-    Endpoint,
+from rawpunch.wire.codec import ICMP_ERRORS, ICMPV6_ERRORS
+from rawpunch.wire.endpoint import Endpoint, Flow
+from rawpunch.wire.options import (
     FastOpen,
-    Flags,
-    Flow,
-    IcmpError,
     Mss,
     Nop,
     Option,
     Sack,
     SackPermitted,
-    Segment,
     Timestamps,
     Unknown,
     WindowScale,
+    encode_options,
 )
-from rawpunch.wire.codec import ICMP_ERRORS, ICMPV6_ERRORS
-from rawpunch.wire.options import encode_options
+from rawpunch.wire.segment import Flags, IcmpError, Segment
 from rawpunch.wire.seq import MODULUS
 
 u8 = st.integers(0, 255)

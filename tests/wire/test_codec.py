@@ -12,9 +12,11 @@ from scapy.layers.inet import ICMP, IP, TCP
 from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6TimeExceeded, IPv6
 
 from rawpunch.errors import Malformed
-from rawpunch.wire import Endpoint, Flags, Flow, IcmpError, Mss, Segment, Timestamps, decode, encode, encode_icmp_error
-from rawpunch.wire.codec import internet_checksum
+from rawpunch.wire.codec import decode, encode, encode_icmp_error, internet_checksum
+from rawpunch.wire.endpoint import Endpoint, Flow
+from rawpunch.wire.options import Mss, Timestamps
 from rawpunch.wire.packets import craft, from_scapy, to_scapy
+from rawpunch.wire.segment import Flags, IcmpError, Segment
 from tests.wire.packets_strategies import icmp_errors, icmpv6_errors, segments
 
 A, B = Endpoint("192.0.2.1", 4000), Endpoint("198.51.100.2", 5000)

@@ -10,23 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rawpunch.errors import Malformed
-from rawpunch.wire import (
-    End,
-    Endpoint,
-    FastOpen,
-    Flags,
-    Mss,
-    Nop,
-    Sack,
-    SackPermitted,
-    Segment,
-    Timestamps,
-    Unknown,
-    WindowScale,
-    format_segment,
-    parse_segment,
-)
-from rawpunch.wire.notation import format_options, parse_options
+from rawpunch.wire.endpoint import Endpoint
+from rawpunch.wire.notation import format_options, format_segment, parse_options, parse_segment
+from rawpunch.wire.options import End, FastOpen, Mss, Nop, Sack, SackPermitted, Timestamps, Unknown, WindowScale
+from rawpunch.wire.segment import Flags, Segment
 from tests.wire.packets_strategies import segments
 
 A, B = Endpoint("192.0.2.1", 4000), Endpoint("198.51.100.2", 5000)

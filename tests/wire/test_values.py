@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rawpunch.errors import Malformed
-from rawpunch.wire import Endpoint, Flags, Flow, IcmpError, Mss, Segment, Timestamps
-from rawpunch.wire.options import decode_options, encode_options
-from rawpunch.wire.segment import kind_of
+from rawpunch.wire.endpoint import Endpoint, Flow
+from rawpunch.wire.options import Mss, Timestamps, decode_options, encode_options
+from rawpunch.wire.segment import Flags, IcmpError, Segment, kind_of
 from tests.wire.packets_strategies import ipv4, ipv6, options, segments, u16
 
 A, B = Endpoint("192.0.2.1", 4000), Endpoint("198.51.100.2", 5000)
