@@ -27,6 +27,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from rawpunch.cli import output
+from rawpunch.cli.head_start import head_start
 from rawpunch.errors import MachineCannot, RawpunchError, UsageError
 from rawpunch.version import __version__
 
@@ -79,8 +80,7 @@ _OPTIONS: Final = (
 )
 
 _ALLOCATED: Final = 20_000
-"""Objects more than before, after which garbage is looked for: modules leave little, and with the usual 700 looking takes a tenth of
-a start."""
+"""Objects more than before, after which garbage is looked for; with the usual 700 a tenth of a start goes into looking."""
 
 _MACHINE_ERRNOS: Final = {
     errno.ENOSPC: "free some space, or put the data elsewhere",
@@ -131,7 +131,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     gc.set_threshold(_ALLOCATED)
     output.set_level(0)
     try:
-        code = _run(words)
+        with head_start(words):
+            code = _run(words)
         sys.stdout.flush()
     except RawpunchError as error:
         output.fail(error)

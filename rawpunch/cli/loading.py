@@ -13,13 +13,13 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from rawpunch.cli import output, settings
+from rawpunch.cli.setting_files import ENVIRONMENT
 from rawpunch.errors import UsageError
 from rawpunch.version import __version__
 
 if TYPE_CHECKING:
     from rawpunch.cli.app import Row
 
-_ENVIRONMENT: Final = "RAWPUNCH"
 _TYPERS_OWN: Final = ("install_completion", "show_completion")
 
 
@@ -93,7 +93,7 @@ def run(frame: Frame, words: Sequence[str]) -> int:
             "rawpunch",
             list(words),
             help_option_names=["-h", "--help"],
-            auto_envvar_prefix=_ENVIRONMENT,
+            auto_envvar_prefix=ENVIRONMENT,
             default_map=settings.load(frozenset(frame.commands)),
         ) as ctx:
             frame.invoke(ctx)

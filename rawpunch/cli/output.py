@@ -7,13 +7,11 @@ progress bars appear on a terminal only, and NO_COLOR or TERM=dumb turn colour o
 from __future__ import annotations
 
 import enum
-import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
-from pathlib import PurePath
 from typing import Any, Final, TextIO
 
 from rawpunch.errors import RawpunchError
@@ -124,7 +122,7 @@ def document(schema: str, body: Mapping[str, Any]) -> None:
     Raises:
         TypeError: a value has no JSON form.
     """
-    data(json.dumps({"schema": schema, **_plain(body)}, ensure_ascii=False, allow_nan=False))
+    data(_spelt({"schema": schema, **body}))
 
 
 def long_document(schema: str, body: Mapping[str, Any], name: str, values: Iterable[Any]) -> None:
@@ -136,10 +134,10 @@ def long_document(schema: str, body: Mapping[str, Any], name: str, values: Itera
         name: the list's key.
         values: what is in it.
     """
-    head = json.dumps({"schema": schema, **_plain(body), name: []}, ensure_ascii=False, allow_nan=False)
+    head = _spelt({"schema": schema, **body, name: []})
     sys.stdout.write(head[:-2])
     for number, value in enumerate(values):
-        text = json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)
+        text = _spelt(value)
         sys.stdout.write(f", {text}" if number else text)
     sys.stdout.write("]}\n")
 
@@ -180,14 +178,20 @@ def _write(stream: TextIO, text: str) -> None:
     stream.write(f"{text}\n")
 
 
+def _spelt(value: Any) -> str:
+    import json  # noqa: PLC0415  most of what is said is text
+
+    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)
+
+
 def _plain(value: Any) -> Any:
     match value:
         case Mapping():
             return {str(key): _plain(inner) for key, inner in value.items()}
         case enum.Enum():
             return _plain(value.value)
-        case PurePath():
-            return str(value)
+        case os.PathLike():
+            return os.fspath(value)
         case None | bool() | int() | str():
             return value
         case float():

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from rawpunch.cli import output
+from rawpunch.cli.head_start import PORT, Line, under_way
 from rawpunch.cli.hosts import resolved
 from rawpunch.cli.run_command import JsonOption
 from rawpunch.errors import BadParameter, NoConnection, Unreadable, UsageError
@@ -35,7 +36,7 @@ EXAMPLES = (
     "rawpunch punch --peer 203.0.113.2:4000 --local-port 4000 --room correct-horse --retries 20",
 )
 
-_PORT: Final = 7800
+_WAIT_S: Final = 60.0
 _CLOCK: Final = re.compile(r"([01]?\d|2[0-3]):([0-5]\d):([0-5]\d(?:\.\d{1,9})?)")
 _DAY_S: Final = 86_400
 _ALIGNED_TRIES: Final = 3
@@ -59,7 +60,7 @@ def command(
     findings: Annotated[
         Path | None, typer.Option(help="Report of `rawpunch probe -o`, or its folder: what NAT is in front of this side.")
     ] = None,
-    wait: Annotated[float, typer.Option(min=0.1, max=86_400, help="How many seconds to wait for the other side.")] = 60.0,
+    wait: Annotated[float, typer.Option(min=0.1, max=86_400, help="How many seconds to wait for the other side.")] = _WAIT_S,
     accept_spray: Annotated[
         int,
         typer.Option(
@@ -88,14 +89,7 @@ def command(
     method = _method(raw=raw, kernel=kernel, auto=auto)
     if sum((chat, pipe, bool(execute), json)) > 1:
         raise BadParameter("--chat, --pipe, --exec and --json exclude each other", todo="choose one")
-    if bool(rendezvous) is bool(peer):
-        raise UsageError("either --rendezvous or --peer has to be given", todo="rawpunch punch --help has examples")
-    if peer and (not local_port or bool(at) is bool(retries)):
-        raise UsageError("--peer needs --local-port, and one of --at and --retries", todo="rawpunch punch --help has examples")
-    if peer and (accept_spray or policy):
-        raise UsageError("--accept-spray and --policy go with --rendezvous", todo="without a server nothing is sprayed")
-    if not peer and (at or retries):
-        raise UsageError("--at and --retries go with --peer", todo="the rendezvous server says when to begin")
+    _check_way(rendezvous, peer, aimed=bool(local_port), timed=bool(at) + bool(retries), sprayed=bool(accept_spray or policy))
     if not room:
         raise BadParameter("the room's token is empty", todo="give both sides the same --room, and nobody else")
     try:
@@ -106,18 +100,22 @@ def command(
         raise UsageError(f"cannot run {execute!r}", why="there is no such command")
     known = read_findings(findings) if findings is not None else {}
     _check_policy(policy)
-    with PunchLog(output.say, packets=True) as log:
+    usual = (local_port, findings, wait, accept_spray, policy, explain) == (0, None, _WAIT_S, 0, None, False)
+    ahead = under_way(Line(rendezvous, room, method)) if usual else None
+    with ahead.log if ahead else PunchLog(output.say, packets=True) as log:
         try:
-            if peer:
+            if ahead:
+                far, punched = ahead.far, ahead.take()
+            elif peer:
                 far, at_ns = resolved(peer, None)[0], _instant(at) if at else None
                 punched = _alone(far, room, local_port, retries or _ALIGNED_TRIES, at_ns, method, log)
             else:
-                far = resolved(rendezvous, _PORT)[0]
+                far = resolved(rendezvous, PORT)[0]
                 begun = begin(far, local_port=local_port, method=method, log=log)
                 how: dict[str, Any] = {"findings": known, "wait_s": wait, "accept_spray": accept_spray, "policy": policy}
                 punched = _introduced(begun, room, explain=explain, **how)
         except NoConnection:
-            _show_ladder(log, far if rendezvous else None)
+            _show_ladder(log, None if peer else ahead.far if ahead else far)
             raise
         output.say(f"connected from {punched.won.local} to {punched.won.remote}, {_how(punched)}")
     if json:
@@ -125,6 +123,26 @@ def command(
         punched.won.sock.close()
         return
     _use(punched, chat=chat, execute=execute)
+
+
+def _check_way(rendezvous: str, peer: str, *, aimed: bool, timed: int, sprayed: bool) -> None:
+    """Either with a server or without, and what goes with that.
+
+    Args:
+        rendezvous: the server, if one is given.
+        peer: the peer's endpoint, if it is given.
+        aimed: whether a local port is.
+        timed: how many of --at and --retries are.
+        sprayed: whether anything is said about sprays.
+    """
+    if bool(rendezvous) is bool(peer):
+        raise UsageError("either --rendezvous or --peer has to be given", todo="rawpunch punch --help has examples")
+    if peer and (not aimed or timed != 1):
+        raise UsageError("--peer needs --local-port, and one of --at and --retries", todo="rawpunch punch --help has examples")
+    if peer and sprayed:
+        raise UsageError("--accept-spray and --policy go with --rendezvous", todo="without a server nothing is sprayed")
+    if not peer and timed:
+        raise UsageError("--at and --retries go with --peer", todo="the rendezvous server says when to begin")
 
 
 def _method(*, raw: bool, kernel: bool, auto: bool) -> Method:

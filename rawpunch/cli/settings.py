@@ -15,26 +15,18 @@ option has is an error and not ignored: a setting that silently does nothing is 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
+from rawpunch.cli.setting_files import NAME, files
 from rawpunch.errors import BadParameter, Unreadable
 
-NAME: Final = "rawpunch.toml"
 
-
-def files() -> list[Path]:
-    """The files that are read, the weaker first."""
-    config = os.environ.get("XDG_CONFIG_HOME") or Path("~/.config").expanduser()
-    return [Path(config) / "rawpunch" / NAME, Path(NAME)]
-
-
-def _read(path: Path) -> dict[str, Any]:
-    text = path.read_text()
+def _read(path: str) -> dict[str, Any]:
+    text = Path(path).read_text()
     import tomllib  # noqa: PLC0415  most starts find no file
 
     return tomllib.loads(text)

@@ -13,8 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rawpunch.clock import now_ns
 from rawpunch.errors import PolicyRefused
@@ -23,6 +22,9 @@ from rawpunch.punch.birthday import Budget
 from rawpunch.punch.consent import PER_S, REPEATED, Consent, connections
 from rawpunch.units import SECOND
 from rawpunch.wire.endpoint import Endpoint
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FEW: Final = 64
 """Ports that a forecast aims at, at most (`punch.plan`)."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rawpunch.clock import now_ns
 from rawpunch.errors import NoConnection, PolicyRefused, RawpunchError
@@ -21,6 +20,9 @@ from rawpunch.punch.proof import Role, key_of
 from rawpunch.punch.slots import Slot, slots_of
 from rawpunch.units import MS, SECOND
 from rawpunch.wire.endpoint import Endpoint
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _BLIND_GIVE_UP_NS: Final = 2_500 * MS
 _BLIND: Final = Step(

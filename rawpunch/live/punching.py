@@ -11,7 +11,6 @@ import ipaddress
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from rawpunch.clock import now_ns
@@ -23,6 +22,8 @@ from rawpunch.units import SECOND, format_duration
 from rawpunch.wire.endpoint import Endpoint
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rawpunch.live.connecting import Method
     from rawpunch.live.meeting import Met
     from rawpunch.live.punch_try import Won

@@ -18,6 +18,8 @@ from pathlib import Path
 import pytest
 
 from rawpunch.cli.app import main
+from rawpunch.cli.head_start import HeadStart
+from rawpunch.live.punching import Punched
 
 RAWPUNCH = [sys.executable, "-m", "rawpunch.cli.app"]
 PUNCH = [*RAWPUNCH, "punch", "--kernel", "--room", "correct-horse"]
@@ -113,6 +115,30 @@ def test_a_pipe_carries_files(server: str) -> None:
         assert (said, heard) == (files[0], files[1])
         assert b"the peer has proved itself" in talk
         assert (one.returncode, other.returncode) == (0, 0)
+
+
+def test_a_usual_line_has_a_head_start(
+    server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The command takes the punch that began before Typer was loaded."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    taken = []
+    take = HeadStart.take
+
+    def noted(start: HeadStart) -> Punched:
+        taken.append(start.line.room)
+        return take(start)
+
+    monkeypatch.setattr(HeadStart, "take", noted)
+    line = ["punch", "--kernel", "--room", "early", "--rendezvous", server]
+    with subprocess.Popen([*RAWPUNCH, *line, "--exec", "echo hello"], stderr=subprocess.DEVNULL) as peer:
+        assert main(line) == 0
+    assert peer.returncode == 0
+    shown = capfd.readouterr()
+    assert shown.out == "hello\n"
+    assert "registered; our public endpoint is 127.0.0.1:" in shown.err
+    assert taken == ["early"]
 
 
 def test_a_command_serves_the_peer(server: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
