@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-import secrets
+import os
 import select
 import socket
 from collections.abc import Iterator
@@ -180,7 +180,7 @@ def _opening(
         remote=remote,
         at_ns=at_ns,
         give_up_ns=max(at_ns, now_ns()) + round(timeout_s * SECOND),
-        iss=_LEAST_ISS + secrets.randbelow((1 << 32) - _LEAST_ISS),
+        iss=_LEAST_ISS + int.from_bytes(os.urandom(8), "big") % ((1 << 32) - _LEAST_ISS),
         profile="linux",
         first_ttl=first_ttl,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
+import os
 import socket
 import struct
 from dataclasses import dataclass, field
@@ -62,7 +62,7 @@ class Prover:
             raise Stranger("it is no peer", why=error.what) from error
 
     async def _hello(self, sock: socket.socket) -> Challenge:
-        mine = Hello(self.role, secrets.token_bytes(NONCE_OCTETS))
+        mine = Hello(self.role, os.urandom(NONCE_OCTETS))
         await asyncio.get_running_loop().sock_sendall(sock, mine.encode())
         return Challenge(mine, Hello.decode(await _read(sock, HELLO_OCTETS)))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import socket
 from collections import Counter
 from contextlib import suppress
@@ -130,9 +129,9 @@ class Try:
             case Deed.HOLD:
                 await self._fan([(Endpoint(ground.local.address, 0), ground.remote)] * move.syns, move)
             case Deed.TRY:
-                drawn = random.SystemRandom().sample(
-                    range(ground.low, ground.high + 1), min(move.syns, ground.high + 1 - ground.low)
-                )
+                from random import SystemRandom  # noqa: PLC0415  as with `_fan`
+
+                drawn = SystemRandom().sample(range(ground.low, ground.high + 1), min(move.syns, ground.high + 1 - ground.low))
                 await self._fan([(ground.local, Endpoint(ground.remote.address, port)) for port in drawn], move)
             case Deed.CONNECT:
                 return

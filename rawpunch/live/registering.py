@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -36,7 +36,7 @@ class Me:
     """To be sprayed, if the plan has that."""
     seen: list[int] = field(default_factory=list)
     """External ports that our NAT allocated after that of the connection to the server, the last one last."""
-    nonce: bytes = field(default_factory=lambda: secrets.token_bytes(NONCE_OCTETS))
+    nonce: bytes = field(default_factory=lambda: os.urandom(NONCE_OCTETS))
     """For the proof."""
 
 
