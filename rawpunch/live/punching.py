@@ -124,8 +124,13 @@ async def punch(
     """
     server, local, log = begun.server, begun.local, begun.log
     with begun.sock:
-        from rawpunch.live import registering  # noqa: PLC0415  while the SYN is on its way
-        from rawpunch.live.rendezvous_client import RendezvousClient  # noqa: PLC0415  as above
+        # while the SYN is on its way, and all of it before we register: the word to begin may come with the answer, and who is
+        # late then has his host reset the other one's SYN
+        from rawpunch.live import meeting, punch_tries, registering  # noqa: PLC0415
+        from rawpunch.live.rendezvous_client import RendezvousClient  # noqa: PLC0415
+
+        if begun.method != "kernel":
+            from rawpunch.live import raw_opening  # noqa: F401, PLC0415
 
         known = findings or {}
         consent = await registering.agree(server, local, token, accept_spray) if accept_spray else None
@@ -134,13 +139,7 @@ async def punch(
         log.note(f"connected to the rendezvous server {server} from {local}, {format_duration(client.rtt_ns)} away")
         async with client:  # its connection keeps our mapping open meanwhile; that the server is there is not needed any more
             me = registering.Me(token, local, known, wait_s, consent, seen)
-            answer = registering.register(client, me)
-            from rawpunch.live import meeting, punch_tries  # noqa: PLC0415  while the answer is on its way
-
-            if begun.method != "kernel":
-                from rawpunch.live import raw_opening  # noqa: F401, PLC0415  there is no time for it when it begins
-
-            met = await meeting.meet(client, me, await answer, log)
+            met = await meeting.meet(client, me, await registering.register(client, me), log)
             planned(met)
             check_peer(met.peer)
             won, slot = await punch_tries.by_plan(met, local, token, begun.method, log, policy)

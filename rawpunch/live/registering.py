@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -54,18 +54,18 @@ def finding_of(document: Mapping[str, Any]) -> Finding:
         raise BadParameter("that is no finding of a probe", why=why, todo="probe again") from error
 
 
-def register(client: RendezvousClient, me: Me) -> Coroutine[Any, Any, Registered]:
-    """Enter the token's room; what leaves has left on return, and the answer is to be awaited.
+async def register(client: RendezvousClient, me: Me) -> Registered:
+    """Enter the token's room, to be introduced to whoever came last, or to who comes next.
 
     Args:
         client: connected from `me.local`.
         me: what we bring.
 
     Raises:
-        PartialData: when awaited: the server is gone, or refuses.
+        PartialData: the server is gone, or refuses.
     """
     findings = {**me.findings, RTT_AXIS: rtt_finding(client)}
-    return client.ask(
+    return await client.ask(
         Register(
             room=room_name(me.token),
             meet=True,

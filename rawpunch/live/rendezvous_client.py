@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import socket
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from rawpunch.clock import now_ns
 from rawpunch.errors import Malformed, PartialData, RawpunchError
@@ -84,31 +83,22 @@ class RendezvousClient:
             await self._listener
         self._writer.transport.abort()
 
-    def ask(self, request: Request, kind: type[_A]) -> Coroutine[Any, Any, _A]:
-        """The answer to a request, to be awaited; the request itself has left on return.
+    async def ask(self, request: Request, kind: type[_A]) -> _A:
+        """The answer to a request.
 
         Raises:
-            PartialData: when awaited: the server is gone, does not answer in time, or refuses.
+            PartialData: the server is gone, does not answer in time, or refuses.
         """
-        number = self._say(request)
+        return (await self._ask(request, kind))[0]
 
-        async def answered() -> _A:
-            return (await self._answered(request, kind, number))[0]
-
-        return answered()
-
-    def _say(self, request: Request) -> int:
+    async def _ask(self, request: Request, kind: type[_A]) -> tuple[_A, int]:
         number = next(self._numbers)
-        self._awaited[number] = asyncio.get_running_loop().create_future()
-        if not self._over:
-            self._writer.write(messages.encode(request.numbered(number)))
-        return number
-
-    async def _answered(self, request: Request, kind: type[_A], number: int) -> tuple[_A, int]:
-        future = self._awaited[number]
+        future: asyncio.Future[tuple[Answer, int]] = asyncio.get_running_loop().create_future()
+        self._awaited[number] = future
         try:
-            if self._over and not future.done():
+            if self._over:
                 raise _gone(self.server, self._over)
+            self._writer.write(messages.encode(request.numbered(number)))
             async with asyncio.timeout(_LATE_S):
                 answer, at_ns = await future
         except TimeoutError as error:
@@ -132,8 +122,7 @@ class RendezvousClient:
         seen = []
         for _ in range(exchanges):
             asked_ns = now_ns()
-            question = messages.Clock(at_ns=asked_ns)
-            time, at_ns = await self._answered(question, messages.Time, self._say(question))
+            time, at_ns = await self._ask(messages.Clock(at_ns=asked_ns), messages.Time)
             seen.append(Exchange(asked_ns, time.came_ns, time.left_ns, at_ns))
         self.offset = Offset.of(seen)
         return self.offset
