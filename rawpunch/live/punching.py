@@ -18,7 +18,7 @@ from rawpunch.errors import BadParameter, MachineCannot, PartialData, UsageError
 from rawpunch.live.punch_log import PunchLog
 from rawpunch.live.rights import lacks, why_not_raw
 from rawpunch.live.sockets import begin_stream, family_of, route_to
-from rawpunch.units import SECOND, format_duration
+from rawpunch.units import MS, SECOND, format_duration
 from rawpunch.wire.endpoint import Endpoint
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from rawpunch.punch.slots import Slot
 
 _FARTHEST_NS: Final = 86_400 * SECOND
+_LOADING_NS: Final = 20 * MS
+"""How long the plans take to load, about. A server's answer may be the word to begin, and who is late then has his host reset the
+other one's SYN: only where the answer takes as long, they are loaded while it is on its way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,10 @@ def begin(server: Endpoint, *, local_port: int = 0, method: Method = "auto", log
     return Begun(server, method, local, log, began_ns, begin_stream(server, local))
 
 
+def _load_plans() -> None:
+    from rawpunch.live import meeting, punch_tries  # noqa: F401, PLC0415  see `_LOADING_NS`
+
+
 async def punch(
     begun: Begun,
     token: str,
@@ -124,9 +131,9 @@ async def punch(
     """
     server, local, log = begun.server, begun.local, begun.log
     with begun.sock:
-        # while the SYN is on its way, and all of it before we register: the word to begin may come with the answer, and who is
-        # late then has his host reset the other one's SYN
-        from rawpunch.live import meeting, punch_tries, registering  # noqa: PLC0415
+        import asyncio  # noqa: PLC0415  all of this while the SYN is on its way
+
+        from rawpunch.live import registering  # noqa: PLC0415
         from rawpunch.live.rendezvous_client import RendezvousClient  # noqa: PLC0415
 
         if begun.method != "kernel":
@@ -139,7 +146,13 @@ async def punch(
         log.note(f"connected to the rendezvous server {server} from {local}, {format_duration(client.rtt_ns)} away")
         async with client:  # its connection keeps our mapping open meanwhile; that the server is there is not needed any more
             me = registering.Me(token, local, known, wait_s, consent, seen)
-            met = await meeting.meet(client, me, await registering.register(client, me), log)
+            if client.rtt_ns < _LOADING_NS:
+                _load_plans()
+            answer = asyncio.create_task(registering.register(client, me))
+            await asyncio.sleep(0)  # it leaves now
+            from rawpunch.live import meeting, punch_tries  # noqa: PLC0415  see `_LOADING_NS`
+
+            met = await meeting.meet(client, me, await answer, log)
             planned(met)
             check_peer(met.peer)
             won, slot = await punch_tries.by_plan(met, local, token, begun.method, log, policy)
