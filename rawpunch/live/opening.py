@@ -11,7 +11,7 @@ import select
 import socket
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from rawpunch.clock import now_ns
 from rawpunch.ending import Ending
@@ -21,6 +21,9 @@ from rawpunch.live.guard import Guard
 from rawpunch.live.kernel_end import KernelEnd
 from rawpunch.units import SECOND
 from rawpunch.wire.endpoint import Endpoint
+
+if TYPE_CHECKING:
+    from rawpunch.live.raw_end import RawEnd
 
 _ERRNOS: Final = {
     Ending.REFUSED: errno.ECONNREFUSED,
@@ -42,7 +45,31 @@ class Opened:
     """Why it was not opened raw; "" if it was, or if `kernel` was asked for."""
 
 
-class KernelOpening:
+class Opening:
+    """What every attempt has: an end, which decides, and a time at which something is due.
+
+    Args:
+        order: what to do.
+        end: what does it.
+    """
+
+    def __init__(self, order: Order, end: KernelEnd | RawEnd) -> None:
+        self.order = order
+        self._deciding = end
+        self._taken = False
+
+    @property
+    def undecided(self) -> bool:
+        """Whether there is anything left to attend to."""
+        return self._deciding.undecided
+
+    def rest_ns(self) -> int:
+        """How long nothing is due."""
+        deadline = self._deciding.deadline
+        return SECOND if deadline is None else max(deadline - now_ns(), 0)
+
+
+class KernelOpening(Opening):
     """An attempt by the kernel; a guard keeps it silent until the SYN leaves, if this process may have one.
 
     Args:
@@ -56,9 +83,9 @@ class KernelOpening:
     events: Final = select.POLLOUT
 
     def __init__(self, order: Order, why: str) -> None:
-        self.order = order
-        self._why = why
         self._end = KernelEnd(order)
+        super().__init__(order, self._end)
+        self._why = why
         self._guard: Guard | None = None
         try:
             with suppress(MachineCannot):
@@ -66,20 +93,10 @@ class KernelOpening:
         except BaseException:
             self._end.finish(now_ns())
             raise
-        self._taken = False
 
     def fileno(self) -> int:
         """What becomes writable when the kernel has decided."""
         return self._end.fileno()
-
-    @property
-    def undecided(self) -> bool:
-        """Whether there is anything left to attend to."""
-        return self._end.undecided
-
-    def rest_ns(self) -> int:
-        """How long nothing is due."""
-        return rest_of(self._end.deadline)
 
     def launch(self) -> None:
         """Send the SYN, and let the kernel hear."""
@@ -118,11 +135,6 @@ class KernelOpening:
         self._unguard()
         if not self._taken:
             self._end.finish(now_ns())
-
-
-def rest_of(deadline: int | None) -> int:
-    """How long nothing is due, in ns, by an end's deadline."""
-    return SECOND if deadline is None else max(deadline - now_ns(), 0)
 
 
 def error_of(ending: str, cause: str) -> OSError:

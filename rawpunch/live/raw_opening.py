@@ -12,7 +12,7 @@ from rawpunch.errors import Malformed
 from rawpunch.live.end import Order
 from rawpunch.live.handover_end import HandoverEnd
 from rawpunch.live.offering import kernels_offer
-from rawpunch.live.opening import Opened, error_of, rest_of
+from rawpunch.live.opening import Opened, Opening, error_of
 from rawpunch.live.packet_filter import one_flow
 from rawpunch.live.sockets import RawPort, TcpInfo
 from rawpunch.wire.codec import decode
@@ -22,7 +22,7 @@ _TCP_CLOSE: Final = 7
 """A state of struct tcp_info (net/tcp_states.h)."""
 
 
-class RawOpening:
+class RawOpening(Opening):
     """An attempt by raw packets: a handover end with a packet socket of its own.
 
     Args:
@@ -37,7 +37,6 @@ class RawOpening:
     events: Final = select.POLLIN
 
     def __init__(self, order: Order, mtu: int) -> None:
-        self.order = order
         self._port = RawPort(one_flow(order.local, order.remote), ipv6=order.remote.is_ipv6)
         try:
             offer = kernels_offer(mtu, ipv6=order.remote.is_ipv6)
@@ -45,20 +44,11 @@ class RawOpening:
         except BaseException:
             self._port.close()
             raise
-        self._taken = False
+        super().__init__(order, self._end)
 
     def fileno(self) -> int:
         """What becomes readable when a packet has come."""
         return self._port.fileno()
-
-    @property
-    def undecided(self) -> bool:
-        """Whether there is anything left to attend to."""
-        return self._end.undecided
-
-    def rest_ns(self) -> int:
-        """How long nothing is due."""
-        return rest_of(self._end.deadline)
 
     def launch(self) -> None:
         """Send the SYN."""

@@ -19,9 +19,11 @@ from rawpunch.units import MS
 pytestmark = pytest.mark.lab
 
 UP_NS, DOWN_NS, CORE_NS = 7 * MS, 3 * MS, 4 * MS
+CORE = (CORE_NS // 2, CORE_NS // 2)
+"""A delay on either leg between the NATs."""
 NEAR_UP_NS, NEAR_DOWN_NS = 2 * MS, 5 * MS
-TOLERANCE_NS = min(UP_NS, DOWN_NS, CORE_NS, NEAR_UP_NS, NEAR_DOWN_NS) - 1
-"""Less than a delay too many would add. A busy machine has been seen to be half a millisecond late, five times in a row."""
+TOLERANCE_NS = MS // 2
+"""By how much the median packet may be late for each delay on its way; a busy machine was seen to take 0.66 ms more for three."""
 PACKETS = 8
 TRIES = 5
 
@@ -59,19 +61,19 @@ def _took(frame: pd.DataFrame, kind: str, start: str, end: str) -> pd.Series:
     return (at[end] - at[start]).dropna()
 
 
-def _undisturbed(measure: Callable[[], list[tuple[pd.Series, int]]]) -> None:
-    """Each packet takes at least what is declared, and the median one no more than the tolerance above it.
+def _undisturbed(measure: Callable[[], list[tuple[pd.Series, tuple[int, ...]]]]) -> None:
+    """Each packet takes at least what is declared, and the median one no more than a tolerance for each delay above it.
 
     A stall of the machine makes a measurement worthless, and it is made again; a wrong delay stays wrong.
     """
     for attempt in range(TRIES):
         found = measure()
-        for took, declared in found:
+        for took, delays in found:
             assert len(took) == PACKETS
-            assert took.min() >= declared
-        if all(took.median() <= declared + TOLERANCE_NS for took, declared in found):
+            assert took.min() >= sum(delays)
+        if all(took.median() <= sum(delays) + max(len(delays), 1) * TOLERANCE_NS for took, delays in found):
             return
-        assert attempt + 1 < TRIES, [(took.describe(), declared) for took, declared in found]
+        assert attempt + 1 < TRIES, [(took.describe(), delays) for took, delays in found]
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["rootless", "root"])
@@ -86,14 +88,14 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
         yield built
 
 
-def _each_way(lab: Lab, folder: Path) -> Callable[[], list[tuple[pd.Series, int]]]:
-    def measure() -> list[tuple[pd.Series, int]]:
+def _each_way(lab: Lab, folder: Path) -> Callable[[], list[tuple[pd.Series, tuple[int, ...]]]]:
+    def measure() -> list[tuple[pd.Series, tuple[int, ...]]]:
         frame = _knocked(lab, folder)
         up, down = lab.scene.inside_a.up_ns, lab.scene.inside_a.down_ns
         return [
-            (_took(frame, "SYN", "hostA:eth0", "natA:in"), up),
-            (_took(frame, "RST-ACK", "natA:in", "hostA:eth0"), down),
-            (_took(frame, "SYN", "natA:in", "natA:out"), 0),
+            (_took(frame, "SYN", "hostA:eth0", "natA:in"), (up,)),
+            (_took(frame, "RST-ACK", "natA:in", "hostA:eth0"), (down,)),
+            (_took(frame, "SYN", "natA:in", "natA:out"), ()),
         ]
 
     return measure
@@ -142,13 +144,15 @@ def test_a_line_is_no_hop_and_changes_nothing(lab: Lab, tmp_path: Path) -> None:
 def test_from_host_to_host_it_takes_all_of_it(lab: Lab, tmp_path: Path) -> None:
     """Both inside delays and the legs, as `one_way_ns` says; through natA to a public host B, which is away from its router."""
     scene = _scene(nat_b=None, inside_b=Inside(up_ns=NEAR_UP_NS, down_ns=NEAR_DOWN_NS))
+    delays = (UP_NS, *CORE, NEAR_DOWN_NS)
+    assert sum(delays) == scene.one_way_ns[0]
     with Lab(scene, rootless=lab.rootless) as built:
         built.record()
         _undisturbed(
             lambda: [
                 (
                     _took(_knocked(built, tmp_path, address=scene.host_address("b")), "SYN", "hostA:eth0", "hostB:eth0"),
-                    scene.one_way_ns[0],
+                    delays,
                 )
             ]
         )
@@ -163,12 +167,12 @@ def test_a_nat_of_either_make_answers_itself_at_its_own_place(lab: Lab, tmp_path
     with Lab(scene, rootless=lab.rootless, nats=nats) as built:
         built.record()
 
-        def measure() -> list[tuple[pd.Series, int]]:
+        def measure() -> list[tuple[pd.Series, tuple[int, ...]]]:
             frame = _knocked(built, tmp_path, address=EXTERNAL["b"])
             return [
-                (_took(frame, "SYN", "hostA:eth0", "natB:out"), UP_NS + CORE_NS),
-                (_took(frame, "RST-ACK", "natB:out", "natA:in"), CORE_NS),
-                (_took(frame, "RST-ACK", "natB:out", "hostA:eth0"), CORE_NS + DOWN_NS),
+                (_took(frame, "SYN", "hostA:eth0", "natB:out"), (UP_NS, *CORE)),
+                (_took(frame, "RST-ACK", "natB:out", "natA:in"), CORE),
+                (_took(frame, "RST-ACK", "natB:out", "hostA:eth0"), (*CORE, DOWN_NS)),
             ]
 
         _undisturbed(measure)
